@@ -1,0 +1,70 @@
+"""The root of every error that may reach a door.
+
+    HeixiaError
+    ├── CallerError      the request cannot be granted as it stands; repeating it will not help
+    ├── OwnerError       the institution's model, rules or manifest are at fault
+    └── ServiceError     ours: full, slow, broken; may be repeated where `retryable`
+
+Each floor derives its own errors in its own errors.py. A concrete error has a `code`, the key into
+enclave_api/error_catalog.py, which alone decides the gRPC status and the public text. The message given to the
+constructor is for the operator's log only: it must hold no personal data, no field value, no secret.
+"""
+
+from typing import ClassVar
+
+
+class HeixiaError(Exception):
+    """Base of all errors with a line in the error catalogue."""
+
+    code: ClassVar[str] = "internal"
+
+
+class CallerError(HeixiaError):
+    """The request cannot be granted as it stands."""
+
+
+class OwnerError(HeixiaError):
+    """The institution's own model, rules or manifest are at fault."""
+
+
+class ServiceError(HeixiaError):
+    """The service is at fault."""
+
+    retryable: ClassVar[bool] = False
+
+
+class LedgerClosed(ServiceError):
+    """The ledger stopped after a failure whose outcome is unknown; the process must restart and reload."""
+
+    code = "ledger_closed"
+
+
+class LedgerBusy(ServiceError):
+    """The database is locked by somebody else, or the queue of waiting changes is full; nothing was stored."""
+
+    code = "ledger_busy"
+    retryable = True
+
+
+class LedgerCorrupt(ServiceError):
+    """The stored log does not re-derive: head, entries or signature disagree."""
+
+    code = "ledger_corrupt"
+
+
+class EntryUnknown(CallerError):
+    """No entry with that index."""
+
+    code = "entry_unknown"
+
+
+class ProofInvalid(CallerError):
+    """A note, proof, checkpoint or receipt does not verify, or is malformed."""
+
+    code = "proof_invalid"
+
+
+class EventInvalid(CallerError):
+    """An entry is not canonical JSON of a known kind, version and shape."""
+
+    code = "event_invalid"

@@ -1,0 +1,1 @@
+"""The doors: gRPC servicers, identities, attestation, keys, client SDK, command line."""

@@ -1,0 +1,1 @@
+"""What the enclave claims about itself, and how a bank checks it."""

@@ -1,0 +1,1 @@
+"""The client SDK: one file a role."""

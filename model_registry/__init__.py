@@ -1,0 +1,1 @@
+"""Sealed bundles, admission of models, versions and their lifecycle, the bank's rules."""

@@ -1,0 +1,1 @@
+"""The black box: consent, join, one-shot jail, gate, commit."""

@@ -1,0 +1,1 @@
+"""The walled processes in which a bank's model runs."""

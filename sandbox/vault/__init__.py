@@ -1,0 +1,1 @@
+"""Departments, datasets, fields; packed records; the encrypted store; loading."""

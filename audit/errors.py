@@ -68,3 +68,27 @@ class EventInvalid(CallerError):
     """An entry is not canonical JSON of a known kind, version and shape."""
 
     code = "event_invalid"
+
+
+class DatabaseMissing(ServiceError):
+    """There is no database file at the configured place."""
+
+    code = "database_missing"
+
+
+class DatabaseReadOnly(ServiceError):
+    """The database file, or the place it lies in, cannot be written."""
+
+    code = "database_read_only"
+
+
+class DatabaseUnreadable(ServiceError):
+    """The file is no SQLite database, is damaged, or its disk fails."""
+
+    code = "database_unreadable"
+
+
+class DatabaseVersionUnknown(ServiceError):
+    """The database was written by another version of the schema."""
+
+    code = "database_version_unknown"

@@ -6,8 +6,9 @@
     └── ServiceError     ours: full, slow, broken; may be repeated where `retryable`
 
 Each floor derives its own errors in its own errors.py. A concrete error has a `code`, the key into
-enclave_api/error_catalog.py, which alone decides the gRPC status and the public text. The message given to the
-constructor is for the operator's log only: it must hold no personal data, no field value, no secret.
+enclave_api/error_catalog.py, which alone decides the gRPC status and the public text. `detail` goes to the operator's
+log; `public` is appended to the catalogue's text on the wire, so it may only repeat what the caller sent or may know.
+Neither may hold personal data, a field value or a secret.
 """
 
 from typing import ClassVar
@@ -17,6 +18,10 @@ class HeixiaError(Exception):
     """Base of all errors with a line in the error catalogue."""
 
     code: ClassVar[str] = "internal"
+
+    def __init__(self, detail: str = "", *, public: str = "") -> None:
+        super().__init__(detail or public)
+        self.public = public
 
 
 class CallerError(HeixiaError):
@@ -40,7 +45,7 @@ class LedgerClosed(ServiceError):
 
 
 class LedgerBusy(ServiceError):
-    """The database is locked by somebody else, or the queue of waiting changes is full; nothing was stored."""
+    """The database is locked by somebody else, or too many changes are waiting; nothing was stored."""
 
     code = "ledger_busy"
     retryable = True

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey, KeySet, OKPKey
 
 from model_registry.errors import SignatureInvalid
 
-# RFC 9864 renames EdDSA to Ed25519 for that curve; both names are in use, so both are read and the common one is written.
+# RFC 9864 renames EdDSA to Ed25519 for that curve; both names are in use: both are read, the common one is written.
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256"]
 _REGISTRY = jws.JWSRegistry(algorithms=ALGORITHMS)
 warnings.filterwarnings("ignore", category=SecurityWarning, message="EdDSA is deprecated")

@@ -1,0 +1,242 @@
+"""The composition root: config → keys → stores → floors → server. The only place that picks adapters."""
+
+import asyncio
+import hashlib
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import grpc
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from sqlalchemy import Connection
+
+import enclave_api
+from audit.event import EnclaveStarted
+from audit.ledger import Ledger, Position
+from audit.schema import open_engine
+from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
+from enclave_api.config import GRACE_S, MESSAGE_BYTES_MAX, Settings
+from enclave_api.errors import AddressTaken, HomeInvalid
+from enclave_api.home import Home, log_signer
+from enclave_api.identity import Role
+from enclave_api.interceptors import Doorkeeper
+from enclave_api.keys import Keys
+from enclave_api.metrics import Metrics
+from enclave_api.servicers.attestation import AttestationServicer
+from enclave_api.servicers.audit import AuditServicer
+from enclave_api.servicers.catalog import CatalogServicer
+from enclave_api.servicers.consent import ConsentServicer
+from enclave_api.servicers.precredit import PreCreditServicer
+from enclave_api.servicers.registry import RegistryServicer
+from heixia.attestation.v1 import attestation_pb2_grpc
+from heixia.audit.v1 import audit_pb2_grpc
+from heixia.catalog.v1 import catalog_pb2_grpc
+from heixia.consent.v1 import consent_pb2_grpc
+from heixia.precredit.v1 import precredit_pb2_grpc
+from heixia.registry.v1 import registry_pb2_grpc
+from model_registry.registry import Registry
+from sandbox.consent_store import ConsentStore
+from sandbox.decision import Decider, DecisionSettings, Enclave
+from sandbox.jail.pool import JailPool, JailSettings
+from sandbox.vault.catalog import load_catalog
+from sandbox.vault.datasets import Datasets
+from sandbox.vault.vault import Vault
+from sandbox.versions import Versions
+
+ISOLATION = "one-shot"  # a process per call; `warm` comes with the walls' own settings
+
+SERVICES = (
+    "heixia.attestation.v1.AttestationService",
+    "heixia.registry.v1.RegistryService",
+    "heixia.catalog.v1.CatalogService",
+    "heixia.consent.v1.ConsentService",
+    "heixia.precredit.v1.PreCreditService",
+    "heixia.audit.v1.AuditService",
+)
+
+_log = structlog.get_logger("heixia")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How one process serves a home."""
+
+    listen: str
+    metrics: str | None
+    reflection: bool
+    passphrase: str | None
+
+
+@dataclass
+class Enclave_:
+    """Everything a serving process is made of; for the servicers and for tests that look inside."""
+
+    settings: Settings
+    ledger: Ledger
+    vault: Vault
+    registry: Registry
+    consents: ConsentStore
+    datasets: Datasets
+    versions: Versions
+    decider: Decider
+    facts: EnclaveFacts
+    metrics: Metrics
+
+
+def utc_now() -> datetime:
+    """The clock that everything is given."""
+    return datetime.now(UTC)
+
+
+async def build(home: Home, passphrase: str | None, stack: AsyncExitStack, on_fatal: Callable[[BaseException], None]) -> Enclave_:
+    """Opens a home and wires the floors; what must be closed is pushed on `stack`.
+
+    Raises:
+        HomeInvalid, PassphraseWrong, CatalogInvalid, LedgerCorrupt, LedgerBusy, Database*: nothing was changed.
+    """
+    settings, keys = home.settings(), home.keys(passphrase)
+    catalog = load_catalog(home.path / "catalog.yaml")
+    engine = open_engine(home.database, create=False)
+    stack.callback(engine.dispose)
+    ledger = Ledger.open(engine, log_signer(keys, settings.log_origin), settings.log_origin, utc_now, on_fatal)
+    stack.callback(ledger.close)
+    vault = Vault(engine, keys.vault, catalog)
+    stack.callback(vault.close)
+    pool = await JailPool.start(JailSettings(score_deadline_ms=settings.score_deadline_ms))
+    stack.push_async_callback(pool.close)
+    secrets = {keys.recipient.public().key_id: keys.recipient}
+    registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), secrets, settings.levels_max)
+    consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY))
+    versions = Versions(registry, pool, catalog)
+    facts = _facts(home, settings, keys, pool)
+    metrics = Metrics()
+    rules = DecisionSettings(settings.release_quantum_ms, settings.budget_bits_per_year * 1000)
+    room = Enclave(facts.evidence_hash, ISOLATION)
+    decider = Decider(ledger, engine, vault, consents, versions, rules, room, utc_now, metrics.step)
+    datasets = Datasets(ledger, engine, vault)
+    return Enclave_(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
+
+
+async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then lets calls in flight finish.
+
+    Args:
+        home: made by `heixia init`.
+        options: how.
+        ready: called once with the port when calls are answered.
+
+    Raises:
+        AddressTaken, and whatever `build` raises.
+        LedgerClosed: the ledger stopped itself; the process must be started anew.
+    """
+    stop: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+
+    def end(cause: BaseException | None = None) -> None:
+        loop.call_soon_threadsafe(lambda: stop.done() or stop.set_result(cause))
+
+    async with AsyncExitStack() as stack:
+        enclave = await build(home, options.passphrase, stack, end)
+        server, port = _server(home, options, enclave)
+        if options.metrics:
+            stack.callback(_serve_metrics(enclave.metrics, options.metrics))
+        await _record_start(enclave)
+        await enclave.registry.finish_inspections(enclave.versions.inspect)
+        await server.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=ISOLATION)
+        ready(port, enclave.facts)
+        cause = await stop
+        _log.info("stopping", cause=type(cause).__name__ if cause else "signal")
+        await server.stop(GRACE_S)
+        if cause is not None:
+            raise cause
+
+
+def _server(home: Home, options: ServeOptions, enclave: Enclave_) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server(
+        interceptors=[Doorkeeper(enclave.settings.trust_domain, enclave.metrics)],
+        options=[
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+        ],
+        maximum_concurrent_rpcs=enclave.settings.rpcs_in_flight_max,
+    )
+    _add_services(server, enclave, options)
+    tls = home.path / "tls"
+    try:
+        pair = ((tls / "server.key").read_bytes(), (tls / "server.pem").read_bytes())
+        credentials = grpc.ssl_server_credentials([pair], (tls / "ca.pem").read_bytes(), require_client_auth=True)
+    except OSError as error:
+        raise HomeInvalid("tls", public=f"{tls} lacks server.pem, server.key or ca.pem") from error
+    try:
+        port = server.add_secure_port(options.listen, credentials)
+    except RuntimeError as error:
+        raise AddressTaken("listen", public=options.listen) from error
+    if port == 0:
+        raise AddressTaken("listen", public=options.listen)
+    return server, port
+
+
+def _add_services(server: grpc.aio.Server, enclave: Enclave_, options: ServeOptions) -> None:
+    attestation_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationServicer(enclave.facts), server)
+    registry_pb2_grpc.add_RegistryServiceServicer_to_server(
+        RegistryServicer(enclave.registry, enclave.versions), server
+    )
+    catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(enclave.datasets, utc_now), server)
+    consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentServicer(enclave.consents, utc_now), server)
+    precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(PreCreditServicer(enclave.decider), server)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(enclave.ledger), server)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    serving = health_pb2.HealthCheckResponse.SERVING
+    for name in ("", *SERVICES):
+        checks._server_status[name] = serving  # noqa: SLF001 - `set` is a coroutine and would only store this
+    if options.reflection:
+        reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
+
+
+def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> EnclaveFacts:
+    try:
+        certificate = x509.load_pem_x509_certificate((home.path / "tls" / "server.pem").read_bytes())
+    except (OSError, ValueError) as error:
+        raise HomeInvalid("tls", public="tls/server.pem is missing or damaged") from error
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return EnclaveFacts(
+        recipient=keys.recipient.public(),
+        ledger_vkey=str(log_signer(keys, settings.log_origin).verifier),
+        tls_key_hash=hashlib.sha256(spki).hexdigest(),
+        code_digest=code_digest(),
+        config_digest=settings.digest,
+        isolation=ISOLATION,
+        walls=pool.walls,
+        started=utc_now(),
+    )
+
+
+async def _record_start(enclave: Enclave_) -> None:
+    def change(connection: Connection, position: Position) -> tuple[EnclaveStarted, None]:
+        event = EnclaveStarted(
+            evidence_hash=enclave.facts.evidence_hash,
+            evidence_format=SIMULATED,
+            isolation=ISOLATION,
+            version=enclave_api.__version__,
+        )
+        return event, None
+
+    await enclave.ledger.append(change)
+
+
+def _serve_metrics(metrics: Metrics, address: str) -> Callable[[], None]:
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise AddressTaken("metrics", public=f"{address} is not HOST:PORT")
+    return metrics.serve(host, int(port)).shutdown

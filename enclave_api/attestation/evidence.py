@@ -1,0 +1,95 @@
+"""Evidence: what the enclave claims, and the report that vouches for it (docs/formats.md, "Evidence").
+
+The report's 64-byte report data are SHA-512 of the claims, so the claims are as trustworthy as the report: with a TEE
+the CPU's vendor vouches, with `simulated` nobody does, and everything says so.
+"""
+
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+import rfc8785
+
+from audit.event import format_time
+from model_registry.bundle import SUITE_NAME, RecipientKey
+
+SCHEMA = "heixia.evidence/v1"
+SIMULATED = "simulated"
+NONCE_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Claims (RFC 8785 JSON), format, report and the certificates that sign the report (DER)."""
+
+    claims: bytes
+    format: str
+    report: bytes
+    certificates: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class EnclaveFacts:
+    """What stays the same from start to stop; the claims are these and a nonce."""
+
+    recipient: RecipientKey
+    ledger_vkey: str
+    tls_key_hash: str
+    code_digest: str
+    config_digest: str
+    isolation: str
+    walls: Mapping[str, Mapping[str, Any]]
+    started: datetime
+
+    @property
+    def evidence_hash(self) -> str:
+        """SHA-256, hex, of the claims without a nonce: what every decision names."""
+        return hashlib.sha256(self.claims(b"")).hexdigest()
+
+    def claims(self, nonce: bytes) -> bytes:
+        """The claims over a nonce, as RFC 8785 JSON."""
+        versions = {name: importlib.metadata.version(name) for name in ("cryptography", "onnxruntime")}
+        return rfc8785.dumps(
+            {
+                "schema": SCHEMA,
+                "nonce": nonce.hex(),
+                "hpke_key": self.recipient.raw.hex(),
+                "hpke_key_id": self.recipient.key_id,
+                "hpke_suite": SUITE_NAME,
+                "ledger_vkey": self.ledger_vkey,
+                "tls_key_hash": self.tls_key_hash,
+                "code_digest": self.code_digest,
+                "config_digest": self.config_digest,
+                "isolation": self.isolation,
+                "walls": {name: dict(wall) for name, wall in self.walls.items()},
+                "versions": versions,
+                "started": format_time(self.started),
+            }
+        )
+
+
+def report_data(claims: bytes) -> bytes:
+    """The 64 bytes that a report must carry: SHA-512 of the claims."""
+    return hashlib.sha512(claims).digest()
+
+
+def simulated(facts: EnclaveFacts, nonce: bytes) -> Evidence:
+    """Evidence that nobody vouches for: the report is the bare report data."""
+    claims = facts.claims(nonce)
+    return Evidence(claims, SIMULATED, report_data(claims))
+
+
+def code_digest() -> str:
+    """SHA-256, hex, over the installed Python files of the four packages and the generated code, in path order."""
+    state = hashlib.sha256()
+    for package in ("audit", "enclave_api", "heixia", "model_registry", "sandbox"):
+        root = files(package)
+        found = sorted((str(p.relative_to(root)), p) for p in root.rglob("*.py"))  # type: ignore[attr-defined, arg-type]
+        for name, path in found:
+            content = path.read_bytes()
+            state.update(f"{package}/{name} {len(content)}\n".encode() + content)
+    return state.hexdigest()

@@ -1,0 +1,131 @@
+"""What a caller accepts, checked step by step; each step passed, failed or was skipped, with the reason.
+
+Hardware formats (sev-snp, tdx) are verified by a later part of this package; until then they are refused here rather
+than waved through.
+"""
+
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from enclave_api.attestation.evidence import SCHEMA, SIMULATED, Evidence, report_data
+from enclave_api.errors import EvidenceRefused
+from model_registry.bundle import RecipientKey
+
+Outcome = Literal["passed", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a verification."""
+
+    name: str
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True)
+class UnsafeAcceptSimulated:
+    """Accepts evidence that no hardware vouches for: for development and demonstrations alone."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What must hold. Without `simulated` set, simulated evidence is refused."""
+
+    simulated: UnsafeAcceptSimulated | None = None
+    code_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The steps, and what the claims say."""
+
+    steps: tuple[Step, ...]
+    claims: dict[str, Any]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether no step failed."""
+        return all(step.outcome != "failed" for step in self.steps)
+
+    def recipient(self) -> RecipientKey:
+        """The key to seal to; raises EvidenceRefused where a step failed."""
+        if not self.accepted:
+            failed = next(step for step in self.steps if step.outcome == "failed")
+            raise EvidenceRefused(failed.name, public=f"{failed.name}: {failed.reason}")
+        return RecipientKey(bytes.fromhex(self.claims["hpke_key"]))
+
+
+def verify_evidence(evidence: Evidence, nonce: bytes, policy: Policy) -> Verdict:
+    """Checks evidence offline; never raises for evidence, however malformed: it fails steps instead."""
+    claims = _claims(evidence)
+    checks: list[tuple[str, Callable[[], tuple[Outcome, str]]]] = [
+        ("claims readable", lambda: _passed(bool(claims), "RFC 8785 JSON of a known schema")),
+        ("report signature", lambda: _signature(evidence)),
+        ("report data = claims", lambda: _passed(_same(evidence.report[:64], report_data(evidence.claims)), "SHA-512")),
+        ("nonce is ours", lambda: _passed(_same(_hex(claims.get("nonce")), nonce), "32 bytes of this call")),
+        ("key matches its id", lambda: _passed(_key_id(claims) == claims.get("hpke_key_id"), "SHA-256 of the HPKE key")),
+        ("code digest accepted", lambda: _code(claims, policy)),
+        ("TLS key = connection", lambda: ("skipped", "not compared yet by this client")),
+        ("walls acceptable", lambda: _walls(claims)),
+        ("not simulated", lambda: _simulated(evidence, policy)),
+    ]
+    return Verdict(tuple(Step(name, *check()) for name, check in checks), claims)
+
+
+def _claims(evidence: Evidence) -> dict[str, Any]:
+    try:
+        claims = json.loads(evidence.claims)
+    except ValueError:
+        return {}
+    return claims if isinstance(claims, dict) and claims.get("schema") == SCHEMA else {}
+
+
+def _passed(ok: bool, reason: str) -> tuple[Outcome, str]:
+    return ("passed" if ok else "failed", reason)
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    return hmac.compare_digest(one, other)
+
+
+def _hex(text: object) -> bytes:
+    try:
+        return bytes.fromhex(text) if isinstance(text, str) else b""
+    except ValueError:
+        return b""
+
+
+def _key_id(claims: dict[str, Any]) -> str:
+    return RecipientKey(_hex(claims.get("hpke_key"))).key_id
+
+
+def _signature(evidence: Evidence) -> tuple[Outcome, str]:
+    if evidence.format == SIMULATED:
+        return "skipped", "simulated evidence is signed by nobody"
+    return "failed", f"this client cannot verify {evidence.format[:32]!r} yet"
+
+
+def _code(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
+    if policy.code_digest is None:
+        return "skipped", "the policy names no code digest"
+    return _passed(claims.get("code_digest") == policy.code_digest, "digest of the installed code")
+
+
+def _walls(claims: dict[str, Any]) -> tuple[Outcome, str]:
+    walls = claims.get("walls")
+    if not isinstance(walls, dict) or not walls:
+        return "failed", "the claims list no walls"
+    missing = sorted(name for name, wall in walls.items() if not (isinstance(wall, dict) and wall.get("on") is True))
+    return _passed(not missing, f"missing: {', '.join(missing)}" if missing else f"all {len(walls)} on")
+
+
+def _simulated(evidence: Evidence, policy: Policy) -> tuple[Outcome, str]:
+    if evidence.format != SIMULATED:
+        return "passed", evidence.format[:32]
+    if policy.simulated is None:
+        return "failed", "no hardware vouches for this enclave; accept it with --accept-simulated"
+    return "passed", "SIMULATED, accepted because you said so"

@@ -1,0 +1,60 @@
+"""Frozen settings, read once from the home's `heixia.toml`. Every limit has its unit in its name and a reason."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import rfc8785
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from enclave_api.errors import HomeInvalid
+from model_registry.manifest import LEVELS_MAX, explain
+
+MESSAGE_BYTES_MAX = 2 * 1024 * 1024  # chunks are 1 MiB at most; nothing else comes near
+CHUNK_BYTES_MAX = 1024 * 1024
+GRACE_S = 10.0  # calls in flight at a stop get this long to finish
+
+# The text that `heixia init` writes; the comments are the operator's documentation.
+TEMPLATE = """\
+# Settings of this enclave. Every change is visible in its evidence (configuration digest).
+trust_domain = "{trust_domain}"      # of client certificates: spiffe://<trust domain>/<role>/<organisation>
+log_origin = "{log_origin}"          # name of the log: first line of every checkpoint; never change it
+
+release_quantum_ms = 50        # answers leave at whole multiples of this, so that time tells nothing about data
+score_deadline_ms = 1000       # a model that has not answered by then makes no offer
+budget_bits_per_year = 64      # disclosed about one company to one institution in a calendar year, at most
+levels_max = 64                # of a product's grid: 6 bits an answer
+rpcs_in_flight_max = 256       # further calls are refused at once instead of queueing without end
+"""
+
+
+class Settings(BaseModel):
+    """What the operator may set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,253}$")]
+    log_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,200}$")]
+    release_quantum_ms: int = Field(50, ge=0, le=1000)
+    score_deadline_ms: int = Field(1000, ge=10, le=60_000)
+    budget_bits_per_year: int = Field(64, ge=1, le=100_000)
+    levels_max: int = Field(LEVELS_MAX, ge=2, le=1024)
+    rpcs_in_flight_max: int = Field(256, ge=1, le=10_000)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hex, of the settings as RFC 8785 JSON; part of the evidence."""
+        return hashlib.sha256(rfc8785.dumps(self.model_dump(mode="json"))).hexdigest()
+
+
+def load_settings(path: Path) -> Settings:
+    """Reads `heixia.toml`; raises HomeInvalid naming the setting at fault."""
+    try:
+        return Settings.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise HomeInvalid("no settings", public=f"{path} is missing; make a home with `heixia init`") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HomeInvalid("settings", public=f"{path.name}: {error}") from error
+    except ValidationError as error:
+        raise HomeInvalid("settings", public=f"{path.name}: {explain(error)}") from error

@@ -1,0 +1,173 @@
+"""Proto ↔ domain, and nothing else. Malformed members of a request end here as RequestInvalid."""
+
+import re
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.money_pb2 import Money
+
+from enclave_api.attestation.evidence import Evidence
+from enclave_api.errors import RequestInvalid
+from heixia.attestation.v1 import attestation_pb2
+from heixia.audit.v1 import audit_pb2
+from heixia.catalog.v1 import catalog_pb2
+from heixia.consent.v1 import consent_pb2
+from heixia.precredit.v1 import precredit_pb2
+from heixia.registry.v1 import registry_pb2
+from model_registry.lifecycle import State as VersionState
+from model_registry.registry import Version
+from sandbox.calls import Answer
+from sandbox.consent import State as ConsentState
+from sandbox.consent_store import StoredConsent
+from sandbox.decision import LimitRequest
+from sandbox.vault.datasets import DatasetStatus, layout_hash
+
+CURRENCY = "CNY"
+SIZE_CLASS_BYTES = 1024  # answers are padded to a multiple of this, whatever the limit
+REASON_CHARACTERS_MAX = 64
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_PRODUCT = re.compile(r"[a-z][a-z0-9-]{1,62}/[a-z][a-z0-9-]{1,62}")
+_REASON = re.compile(r"[a-z][a-z0-9_-]*")
+# Wide enough that no limit changes it: tag and length of the padding, every varint of money and all its variations.
+_SLACK_BYTES = 160
+
+
+def uuid(text: str, member: str) -> str:
+    """A lower-case UUID; raises RequestInvalid."""
+    if not _UUID.fullmatch(text):
+        raise RequestInvalid(member, public=f"{member} must be a lower-case UUID")
+    return text
+
+
+def product(text: str) -> str:
+    """A product's name; raises RequestInvalid."""
+    if not _PRODUCT.fullmatch(text):
+        raise RequestInvalid("product", public="product must be <institution>/<name>")
+    return text
+
+
+def reason(text: str) -> str:
+    """A short reason code, which will stand in the log: never free text. Raises RequestInvalid."""
+    if not _REASON.fullmatch(text) or len(text) > REASON_CHARACTERS_MAX:
+        public = f"reason must be a code of a-z, 0-9, - and _, at most {REASON_CHARACTERS_MAX} characters"
+        raise RequestInvalid("reason", public=public)
+    return text
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """A moment as protobuf has it."""
+    made = Timestamp()
+    made.FromDatetime(time)
+    return made
+
+
+def moment(stamp: Timestamp) -> datetime:
+    """A protobuf timestamp as a moment; raises RequestInvalid."""
+    try:
+        return stamp.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        raise RequestInvalid("timestamp", public="a timestamp is out of range") from error
+
+
+def limit_request(request: precredit_pb2.RequestLimitRequest, caller: str) -> LimitRequest:
+    """A request for a limit; raises RequestInvalid (the subject is checked by the domain)."""
+    return LimitRequest(
+        request_id=uuid(request.request_id, "request_id"),
+        consent_id=uuid(request.consent_id, "consent_id"),
+        subject=request.subject,
+        product=product(request.product),
+        caller=caller,
+    )
+
+
+def limit_response(answer: Answer) -> precredit_pb2.RequestLimitResponse:
+    """An answer of one size class: the padding hides how many bytes the limit takes."""
+    made = precredit_pb2.RequestLimitResponse(
+        limit=Money(currency_code=CURRENCY, units=0),
+        valid_until=timestamp(answer.valid_until),
+        receipt=precredit_pb2.Receipt(entry=answer.entry, proof=answer.proof, salt=answer.salt),
+    )
+    target = -(-(made.ByteSize() + _SLACK_BYTES) // SIZE_CLASS_BYTES) * SIZE_CLASS_BYTES
+    made.limit.units = answer.limit
+    padding = target - made.ByteSize() - 3  # its tag and a two-byte length
+    made.padding = bytes(max(padding, 128) if padding < 16_384 else padding)
+    return made
+
+
+def version(domain: Version) -> registry_pb2.Version:
+    """A version."""
+    return registry_pb2.Version(
+        version=domain.version,
+        state=_version_state(domain.state),
+        bundle_hash=domain.bundle_hash,
+        manifest_hash=domain.manifest_hash,
+        submitted_by=domain.submitted_by,
+        submitted_at=timestamp(datetime.fromtimestamp(domain.submitted_at / 1000, UTC)),
+        approved_by=domain.approved_by,
+        reasons=[registry_pb2.Reason(code=r.code, where=r.where, text=r.text) for r in domain.reasons],
+    )
+
+
+def _version_state(state: VersionState) -> registry_pb2.VersionState:
+    return registry_pb2.VersionState.Value(f"VERSION_STATE_{state.name}")
+
+
+def consent(domain: StoredConsent) -> consent_pb2.Consent:
+    """A consent, without its subject."""
+    claims = domain.consent
+    return consent_pb2.Consent(
+        consent_id=claims.jti,
+        state=_consent_state(domain.state),
+        institution=claims.institution,
+        products=claims.products,
+        purpose=claims.purpose.code,
+        not_before=timestamp(datetime.fromtimestamp(claims.nbf, UTC)),
+        expires_at=timestamp(datetime.fromtimestamp(claims.exp, UTC)),
+        uses=domain.uses,
+        max_uses=claims.max_uses,
+        granted_index=domain.granted_index,
+        consent_hash=claims.consent_hash,
+    )
+
+
+def _consent_state(state: ConsentState) -> consent_pb2.ConsentState:
+    return consent_pb2.ConsentState.Value(f"CONSENT_STATE_{state.name}")
+
+
+def dataset(domain: DatasetStatus, *, with_fields: bool = False) -> catalog_pb2.Dataset:
+    """A dataset, with its fields where asked."""
+    described = domain.dataset
+    fields = zip(described.field_names, described.fields, strict=True) if with_fields else ()
+    return catalog_pb2.Dataset(
+        name=described.name,
+        label_zh=described.label_zh,
+        label_en=described.label_en,
+        cadence=described.cadence,
+        state=catalog_pb2.DatasetState.Value(f"DATASET_STATE_{domain.state.upper()}"),
+        layout_hash=layout_hash(described),
+        field_count=len(described.fields),
+        fields=[
+            catalog_pb2.Field(
+                name=name, type=f.type, unit=f.unit, codes=f.codes, label_zh=f.label_zh, label_en=f.label_en
+            )
+            for name, f in fields
+        ],
+    )
+
+
+def evidence(domain: Evidence) -> attestation_pb2.Evidence:
+    """Evidence for the wire."""
+    return attestation_pb2.Evidence(
+        claims=domain.claims, format=domain.format, report=domain.report, certificates=domain.certificates
+    )
+
+
+def evidence_from(wire: attestation_pb2.Evidence) -> Evidence:
+    """Evidence from the wire; nothing in it is believed before it is verified."""
+    return Evidence(wire.claims, wire.format, wire.report, tuple(wire.certificates))
+
+
+def entry(index: int, body: bytes) -> audit_pb2.Entry:
+    """A log entry."""
+    return audit_pb2.Entry(index=index, body=body)

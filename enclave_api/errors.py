@@ -1,0 +1,72 @@
+"""Errors of the doors themselves.
+
+HeixiaError
+├── CallerError
+│   ├── Unauthenticated    no client certificate of this trust domain
+│   ├── PermissionRefused  the role may not call this, or the resource is another organisation's
+│   ├── RequestInvalid     a member is missing, malformed or too large
+│   ├── NotServed          described in the protos, not served yet
+│   └── EvidenceRefused    (client side) the enclave's evidence does not convince
+└── ServiceError
+    ├── HomeInvalid        (operator) the home directory is missing something or damaged
+    ├── PassphraseWrong    (operator) the root secret does not open
+    ├── AddressTaken       (operator) the port is in use
+    └── ConnectionFailed   (client side) the server cannot be reached or refuses the certificate
+"""
+
+from audit.errors import CallerError, ServiceError
+
+
+class Unauthenticated(CallerError):
+    """No client certificate of this trust domain."""
+
+    code = "unauthenticated"
+
+
+class PermissionRefused(CallerError):
+    """The role may not call this, or the resource belongs to another organisation."""
+
+    code = "permission_refused"
+
+
+class RequestInvalid(CallerError):
+    """A request member is missing, malformed or too large."""
+
+    code = "request_invalid"
+
+
+class NotServed(CallerError):
+    """Described in the protos, not served yet (docs/status.md)."""
+
+    code = "not_served"
+
+
+class EvidenceRefused(CallerError):
+    """The enclave's evidence does not meet the caller's policy."""
+
+    code = "evidence_refused"
+
+
+class HomeInvalid(ServiceError):
+    """The home directory is missing something or damaged."""
+
+    code = "home_invalid"
+
+
+class PassphraseWrong(ServiceError):
+    """The root secret does not open with this passphrase."""
+
+    code = "passphrase_wrong"
+
+
+class AddressTaken(ServiceError):
+    """The address to listen on is in use."""
+
+    code = "address_taken"
+
+
+class ConnectionFailed(ServiceError):
+    """The server cannot be reached, or the TLS handshake fails."""
+
+    code = "connection_failed"
+    retryable = True

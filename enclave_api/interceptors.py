@@ -1,0 +1,113 @@
+"""Around every call, in this order, once: authorise → count → translate errors."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from grpc.aio import AbortError, ServerInterceptor, ServicerContext
+
+from audit.errors import HeixiaError, ServiceError
+from enclave_api.access_policy import authorise
+from enclave_api.error_catalog import line_of, public_text
+from enclave_api.errors import NotServed, Unauthenticated
+from enclave_api.identity import Principal, principal_of
+from enclave_api.metrics import Metrics
+
+CODE_KEY = "heixia-code"  # trailing metadata: the error's stable code
+
+_log = structlog.get_logger("heixia.rpc")
+_caller: ContextVar[Principal] = ContextVar("caller")
+
+Context = ServicerContext[Any, Any]
+Handler = Callable[[Any, Context], Any]
+RpcHandler = grpc.RpcMethodHandler[Any, Any]
+
+
+def caller() -> Principal:
+    """The authenticated caller of the call in progress."""
+    return _caller.get()
+
+
+@dataclass
+class Doorkeeper(ServerInterceptor):
+    """Nobody gets past without a certificate of the trust domain and a line in the access policy."""
+
+    trust_domain: str
+    metrics: Metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[RpcHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> RpcHandler:
+        """Wraps the handler of one call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:  # no such method: gRPC answers UNIMPLEMENTED itself
+            return handler
+        kind = f"{_arity(handler.request_streaming)}_{_arity(handler.response_streaming)}"
+        wrap = self._streaming if handler.response_streaming else self._unary
+        make: Callable[..., RpcHandler] = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(
+            wrap(handler_call_details.method, getattr(handler, kind)),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _unary(self, method: str, handler: Handler) -> Handler:
+        async def call(request: Any, context: Context) -> Any:
+            began = time.perf_counter()
+            try:
+                self._admit(method, context)
+                response = await handler(request, context)
+            except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
+                await self._refuse(method, context, error, began)
+            self.metrics.rpc(method, "ok", time.perf_counter() - began)
+            return response
+
+        return call
+
+    def _streaming(self, method: str, handler: Handler) -> Handler:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            began = time.perf_counter()
+            try:
+                self._admit(method, context)
+                async for item in handler(request, context):
+                    yield item
+            except Exception as error:  # noqa: BLE001 - as above
+                await self._refuse(method, context, error, began)
+            self.metrics.rpc(method, "ok", time.perf_counter() - began)
+
+        return call
+
+    def _admit(self, method: str, context: Context) -> None:
+        pem = context.auth_context().get("x509_pem_cert", [b""])[0]
+        if not pem:
+            raise Unauthenticated("no client certificate")
+        principal = principal_of(pem, self.trust_domain)
+        authorise(method, principal)
+        _caller.set(principal)
+
+    async def _refuse(self, method: str, context: Context, error: Exception, began: float) -> NoReturn:
+        if isinstance(error, AbortError):
+            raise error
+        if isinstance(error, NotImplementedError):  # what generated servicers raise for an RPC without code
+            error = NotServed(method)
+        if isinstance(error, ServiceError):
+            _log.error("service error", method=method, code=error.code, detail=str(error))
+        elif isinstance(error, HeixiaError):
+            _log.info("refused", method=method, code=error.code)
+        else:
+            # The type alone: a message of foreign code may hold a value.
+            _log.error("unexpected", method=method, type=type(error).__name__)
+        known = error if isinstance(error, HeixiaError) else HeixiaError()
+        self.metrics.rpc(method, known.code, time.perf_counter() - began)
+        await context.abort(line_of(known).status, public_text(known), trailing_metadata=((CODE_KEY, known.code),))
+        raise AssertionError("abort always raises")
+
+
+def _arity(streaming: bool) -> str:
+    return "stream" if streaming else "unary"

@@ -1,0 +1,44 @@
+"""Prometheus metrics on a loopback port. Labels are methods, codes and steps: never a subject, caller or product."""
+
+from dataclasses import dataclass, field
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+
+from enclave_api.errors import AddressTaken
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+@dataclass
+class Metrics:
+    """The figures of one server."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        """Registers the collectors."""
+        self._rpcs = Counter("heixia_rpcs", "Calls by method and outcome.", ["method", "outcome"], registry=self.registry)
+        self._rpc_seconds = Histogram(
+            "heixia_rpc_seconds", "Time of a call.", ["method"], buckets=_SECONDS, registry=self.registry
+        )
+        self._step_seconds = Histogram(
+            "heixia_decision_step_seconds", "Time of a decision's step.", ["step"], buckets=_SECONDS, registry=self.registry
+        )
+
+    def rpc(self, method: str, outcome: str, seconds: float) -> None:
+        """Counts a finished call."""
+        self._rpcs.labels(method, outcome).inc()
+        self._rpc_seconds.labels(method).observe(seconds)
+
+    def step(self, name: str, seconds: float) -> None:
+        """Counts a finished step of a decision."""
+        self._step_seconds.labels(name).observe(seconds)
+
+    def serve(self, host: str, port: int) -> WSGIServer:
+        """Serves `/metrics`; raises AddressTaken."""
+        try:
+            server, _ = start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise AddressTaken("metrics", public=f"metrics on {host}:{port}; choose another with --metrics") from error
+        return server

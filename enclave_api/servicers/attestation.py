@@ -1,0 +1,23 @@
+"""Evidence, fresh over the caller's nonce."""
+
+from dataclasses import dataclass
+
+from enclave_api import converters
+from enclave_api.attestation.evidence import NONCE_BYTES, EnclaveFacts, simulated
+from enclave_api.errors import RequestInvalid
+from enclave_api.interceptors import Context
+from heixia.attestation.v1 import attestation_pb2 as pb
+from heixia.attestation.v1 import attestation_pb2_grpc as rpc
+
+
+@dataclass
+class AttestationServicer(rpc.AttestationServiceServicer):
+    """AttestationService."""
+
+    facts: EnclaveFacts
+
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Context) -> pb.GetEvidenceResponse:  # noqa: N802
+        """Fresh evidence; raises RequestInvalid for a nonce of another length."""
+        if len(request.nonce) != NONCE_BYTES:
+            raise RequestInvalid("nonce", public=f"nonce must be {NONCE_BYTES} bytes")
+        return pb.GetEvidenceResponse(evidence=converters.evidence(simulated(self.facts, request.nonce)))

@@ -1,0 +1,51 @@
+"""The log. Search, export, statistics and anomalies are not served yet (docs/status.md)."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from audit.event import AuditRead
+from audit.ledger import Ledger, Position
+from enclave_api import converters
+from enclave_api.errors import RequestInvalid
+from enclave_api.interceptors import Context, caller
+from heixia.audit.v1 import audit_pb2 as pb
+from heixia.audit.v1 import audit_pb2_grpc as rpc
+
+PAGE_DEFAULT = 100
+PAGE_MAX = 1000  # entries are about 1.5 kB; a page stays below the message limit
+
+
+@dataclass
+class AuditServicer(rpc.AuditServiceServicer):
+    """AuditService."""
+
+    ledger: Ledger
+
+    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Context) -> pb.GetCheckpointResponse:  # noqa: N802
+        """The newest signed checkpoint."""
+        return pb.GetCheckpointResponse(checkpoint=self.ledger.checkpoint)
+
+    async def GetEntry(self, request: pb.GetEntryRequest, context: Context) -> pb.GetEntryResponse:  # noqa: N802
+        """One entry with its proof; the read is an entry itself."""
+        body, proof = self.ledger.entry(request.index), self.ledger.prove(request.index)
+        await self._record(f"entry {request.index}")
+        return pb.GetEntryResponse(entry=converters.entry(request.index, body), proof=proof)
+
+    async def ListEntries(self, request: pb.ListEntriesRequest, context: Context) -> pb.ListEntriesResponse:  # noqa: N802
+        """A page of the log; the read is an entry itself."""
+        count = request.page_size or PAGE_DEFAULT
+        if count > PAGE_MAX:
+            raise RequestInvalid("page_size", public=f"page_size is at most {PAGE_MAX}")
+        size = self.ledger.size
+        found = self.ledger.entries(request.first, count)
+        await self._record(f"entries {request.first}+{count}")
+        return pb.ListEntriesResponse(entries=[converters.entry(i, body) for i, body in found], size=size)
+
+    async def _record(self, what: str) -> None:
+        by = str(caller())
+
+        def change(connection: Connection, position: Position) -> tuple[AuditRead, None]:
+            return AuditRead(by=by, what=what), None
+
+        await self.ledger.append(change)

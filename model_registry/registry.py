@@ -1,0 +1,363 @@
+"""Versions as the ledger keeps them: submit, admit, approve, promote, roll back, suspend, retire.
+
+Every change is an entry of the log and a row here in one transaction. An institution sees its own versions alone:
+another's looks the same as none.
+"""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from joserfc.jwk import KeySet
+from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+
+from audit.event import (
+    Event,
+    VersionAdmitted,
+    VersionApproved,
+    VersionPromoted,
+    VersionRefused,
+    VersionResumed,
+    VersionRetired,
+    VersionSubmitted,
+    VersionSuspended,
+)
+from audit.ledger import Ledger, Position
+from model_registry import tables
+from model_registry.bundle import RecipientSecret, SealedBundle, open_bundle
+from model_registry.errors import (
+    FourEyesRequired,
+    ManifestInvalid,
+    ModelRefused,
+    ProductUnknown,
+    Reason,
+    TransitionRefused,
+    VersionUnknown,
+)
+from model_registry.lifecycle import Change, State, next_state
+from model_registry.manifest import Manifest, manifest_hash, verify_manifest
+
+Inspect = Callable[[Manifest, bytes], Awaitable[Sequence[Reason]]]
+Prepare = Callable[[str], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version as its institution sees it."""
+
+    version: str
+    institution: str
+    product: str
+    state: State
+    manifest_jws: str
+    bundle_hash: str
+    submitted_by: str
+    submitted_at: int
+    approved_by: str
+    reasons: tuple[Reason, ...]
+
+    @property
+    def manifest_hash(self) -> str:
+        """SHA-256 of the manifest JWS, hex."""
+        return manifest_hash(self.manifest_jws).hex()
+
+
+def bound_digest(manifest_jws: str, digest: str) -> str:
+    """How the log names a model or rules: SHA-256(manifest JWS ‖ digest), hex.
+
+    Short rules could be guessed from their bare digest; the JWS carries a signature that nobody else has.
+    """
+    return hashlib.sha256(manifest_jws.encode() + digest.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The versions of one enclave."""
+
+    ledger: Ledger
+    engine: Engine
+    institutions: KeySet
+    secrets: Mapping[str, RecipientSecret]
+    levels_max: int
+
+    async def submit(self, bundle: SealedBundle, institution: str, by: str, inspect: Inspect) -> Version:
+        """Stores a sealed bundle as the product's next version and has it inspected.
+
+        Args:
+            bundle: as uploaded.
+            institution: the caller's; must be the manifest's.
+            by: who submits, for the log.
+            inspect: runs the inspection behind the walls; no reasons = admitted.
+
+        Raises:
+            SignatureInvalid, ManifestInvalid, BundleInvalid: nothing is stored.
+            ModelRefused: the version is on record as refused, its bundle is not kept.
+        """
+        manifest = verify_manifest(bundle.manifest_jws, self.institutions, self.levels_max)
+        if manifest.institution != institution:
+            raise ManifestInvalid("institution", public="the product belongs to another institution")
+        content = open_bundle(bundle, manifest, self.secrets)
+
+        def change(connection: Connection, position: Position) -> tuple[Event, str]:
+            number = _next_number(connection, manifest.product)
+            name = f"{manifest.product}@{number}"
+            _insert(connection, name, number, manifest, bundle, by, position.time)
+            return _submitted(name, manifest, bundle, by), name
+
+        name = (await self.ledger.append(change)).value
+        reasons = await inspect(manifest, content)
+        await self._judge(name, reasons)
+        if reasons:
+            raise ModelRefused(reasons)
+        return self.get(name, institution)
+
+    async def finish_inspections(self, inspect: Inspect) -> None:
+        """Inspects what a stop of the service left submitted."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(select(tables.version).where(tables.version.c.state == State.SUBMITTED)).all()
+        for row in rows:
+            manifest, content = self.open_content(row.version)
+            await self._judge(row.version, await inspect(manifest, content))
+
+    async def _judge(self, name: str, reasons: Sequence[Reason]) -> None:
+        what = Change.REFUSE if reasons else Change.ADMIT
+
+        def change(connection: Connection, _: Position) -> tuple[Event, None]:
+            row = _row(connection, name)
+            values = {"state": next_state(State(row.state), what), "reasons": _reasons_text(reasons)}
+            connection.execute(update(tables.version).where(tables.version.c.version == name).values(values))
+            if reasons:
+                connection.execute(tables.bundle.delete().where(tables.bundle.c.version == name))
+                return VersionRefused(version=name, code=reasons[0].code), None
+            return VersionAdmitted(version=name), None
+
+        await self.ledger.append(change)
+
+    async def approve(self, name: str, institution: str, by: str) -> Version:
+        """Approves an admitted version.
+
+        Raises:
+            FourEyesRequired: the submitter approves, or the caller's certificate names no person.
+            VersionUnknown, TransitionRefused.
+        """
+
+        def change(connection: Connection, _: Position) -> tuple[Event, None]:
+            row = self._own(connection, name, institution)
+            state = next_state(State(row.state), Change.APPROVE)
+            if row.submitted_by == by or by.count("/") < 2:
+                raise FourEyesRequired("approver", public="another person than the submitter must approve")
+            mine = tables.version.c.version == name
+            connection.execute(update(tables.version).where(mine).values(state=state, approved_by=by))
+            return VersionApproved(version=name, by=by), None
+
+        await self.ledger.append(change)
+        return self.get(name, institution)
+
+    async def promote(self, name: str, institution: str, by: str, prepare: Prepare) -> Version:
+        """Makes an approved version champion from the next call on; `prepare` loads and warms it first.
+
+        Raises:
+            VersionUnknown, TransitionRefused; whatever `prepare` raises (then nothing changed).
+        """
+        with self.engine.connect() as connection:
+            self._promotable(connection, name, institution)
+        await prepare(name)
+
+        def change(connection: Connection, position: Position) -> tuple[Event, None]:
+            row = self._promotable(connection, name, institution)
+            previous = champion_of(connection, row.product)
+            at = int(position.time.timestamp() * 1000)
+            line = {"idx": position.index, "product": row.product, "version": name, "at": at}
+            connection.execute(insert(tables.promotion).values(line))
+            return VersionPromoted(version=name, by=by, previous=previous), None
+
+        await self.ledger.append(change)
+        return self.get(name, institution)
+
+    async def rollback(self, product: str, institution: str, by: str, prepare: Prepare) -> Version:
+        """Makes the champion before the present one champion again; raises ProductUnknown, TransitionRefused."""
+        with self.engine.connect() as connection:
+            present = champion_of(connection, product)
+            if present is None or product.partition("/")[0] != institution:
+                raise ProductUnknown("no champion")
+            table = tables.promotion
+            earlier = select(table.c.version).where(table.c.product == product, table.c.version != present)
+            name = connection.scalar(earlier.order_by(table.c.idx.desc()).limit(1))
+        if name is None:
+            raise TransitionRefused("no earlier champion", public="the product has had no other champion")
+        return await self.promote(name, institution, by, prepare)
+
+    async def suspend(
+        self, name: str, organisation: str, by: str, reason: str, *, operator: bool = False
+    ) -> Version:
+        """Stops a version at once; by its institution or the operator. Raises VersionUnknown, TransitionRefused."""
+
+        def change(connection: Connection, _: Position) -> tuple[Event, str]:
+            row = _row(connection, name) if operator else self._own(connection, name, organisation)
+            if row.suspended_by is not None:
+                raise TransitionRefused("suspended already", public="the version is suspended already")
+            mine = tables.version.c.version == name
+            connection.execute(update(tables.version).where(mine).values(suspended_by=organisation))
+            return VersionSuspended(version=name, by=by, reason=reason), row.institution
+
+        return self.get(name, (await self.ledger.append(change)).value)
+
+    async def resume(
+        self, name: str, organisation: str, by: str, reason: str, *, operator: bool = False
+    ) -> Version:
+        """Lifts a suspension; only by the organisation that suspended. Raises VersionUnknown, TransitionRefused."""
+
+        def change(connection: Connection, _: Position) -> tuple[Event, str]:
+            row = _row(connection, name) if operator else self._own(connection, name, organisation)
+            if row.suspended_by != organisation:
+                raise TransitionRefused("not its suspender", public="not suspended, or by somebody else")
+            mine = tables.version.c.version == name
+            connection.execute(update(tables.version).where(mine).values(suspended_by=None))
+            return VersionResumed(version=name, by=by, reason=reason), row.institution
+
+        return self.get(name, (await self.ledger.append(change)).value)
+
+    async def retire(self, name: str, institution: str, by: str) -> Version:
+        """Ends a version for good; not while it is champion. Raises VersionUnknown, TransitionRefused."""
+
+        def change(connection: Connection, _: Position) -> tuple[Event, None]:
+            row = self._own(connection, name, institution)
+            if champion_of(connection, row.product) == name:
+                raise TransitionRefused("champion", public="promote another version first")
+            state = next_state(State(row.state), Change.RETIRE)
+            connection.execute(update(tables.version).where(tables.version.c.version == name).values(state=state))
+            return VersionRetired(version=name, by=by), None
+
+        await self.ledger.append(change)
+        return self.get(name, institution)
+
+    def get(self, name: str, institution: str) -> Version:
+        """One version of an institution; raises VersionUnknown."""
+        with self.engine.connect() as connection:
+            return _version(connection, self._own(connection, name, institution))
+
+    def list(self, product: str, institution: str) -> list[Version]:
+        """A product's versions, oldest first; empty where it is another institution's."""
+        table = tables.version
+        query = select(table).where(table.c.product == product, table.c.institution == institution)
+        with self.engine.connect() as connection:
+            rows = connection.execute(query.order_by(table.c.number)).all()
+            return [_version(connection, row) for row in rows]
+
+    def champion_at(self, product: str, at: datetime | None) -> tuple[str, int] | None:
+        """Which version was champion at a time (None = now) and the index of the entry that made it so."""
+        table = tables.promotion
+        query = select(table.c.version, table.c.idx).where(table.c.product == product)
+        if at is not None:
+            query = query.where(table.c.at <= int(at.timestamp() * 1000))
+        with self.engine.connect() as connection:
+            row = connection.execute(query.order_by(table.c.idx.desc()).limit(1)).one_or_none()
+        return (row.version, row.idx) if row else None
+
+    def open_content(self, name: str) -> tuple[Manifest, bytes]:
+        """Opens a stored bundle inside the enclave; raises BundleInvalid where the stored bytes were changed."""
+        with self.engine.connect() as connection:
+            row = _row(connection, name)
+            stored = connection.execute(select(tables.bundle).where(tables.bundle.c.version == name)).one_or_none()
+        if stored is None:
+            raise VersionUnknown("no bundle is kept")
+        manifest = verify_manifest(row.manifest_jws, self.institutions, self.levels_max)
+        size = len(stored.sealed_keys) // len(manifest.recipients)
+        keys = tuple(stored.sealed_keys[i : i + size] for i in range(0, len(stored.sealed_keys), size))
+        return manifest, open_bundle(SealedBundle(row.manifest_jws, keys, stored.ciphertext), manifest, self.secrets)
+
+    def _promotable(self, connection: Connection, name: str, institution: str) -> Row[tuple[object, ...]]:
+        row = self._own(connection, name, institution)
+        next_state(State(row.state), Change.PROMOTE)
+        if row.suspended_by is not None:
+            raise TransitionRefused("suspended", public="the version is suspended")
+        return row
+
+    def _own(self, connection: Connection, name: str, institution: str) -> Row[tuple[object, ...]]:
+        row = _row(connection, name)
+        if row.institution != institution:
+            raise VersionUnknown("another institution's")
+        return row
+
+
+def champion_of(connection: Connection, product: str) -> str | None:
+    """The product's champion in this transaction; None where it has none."""
+    table = tables.promotion
+    query = select(table.c.version).where(table.c.product == product).order_by(table.c.idx.desc()).limit(1)
+    return connection.scalar(query)
+
+
+def is_suspended(connection: Connection, name: str) -> bool:
+    """Whether a version is suspended in this transaction."""
+    return connection.scalar(select(tables.version.c.suspended_by).where(tables.version.c.version == name)) is not None
+
+
+def _row(connection: Connection, name: str) -> Row[tuple[object, ...]]:
+    row = connection.execute(select(tables.version).where(tables.version.c.version == name)).one_or_none()
+    if row is None:
+        raise VersionUnknown("no such version")
+    return row
+
+
+def _next_number(connection: Connection, product: str) -> int:
+    newest = connection.scalar(select(func.max(tables.version.c.number)).where(tables.version.c.product == product))
+    return (newest or 0) + 1
+
+
+def _insert(
+    connection: Connection, name: str, number: int, manifest: Manifest, bundle: SealedBundle, by: str, time: datetime
+) -> None:
+    connection.execute(
+        insert(tables.version).values(
+            version=name,
+            institution=manifest.institution,
+            product=manifest.product,
+            number=number,
+            state=State.SUBMITTED,
+            manifest_jws=bundle.manifest_jws,
+            bundle_hash=bundle.bundle_hash,
+            submitted_by=by,
+            submitted_at=int(time.timestamp() * 1000),
+            reasons="[]",
+        )
+    )
+    keys = b"".join(bundle.sealed_keys)
+    connection.execute(insert(tables.bundle).values(version=name, sealed_keys=keys, ciphertext=bundle.ciphertext))
+
+
+def _submitted(name: str, manifest: Manifest, bundle: SealedBundle, by: str) -> VersionSubmitted:
+    return VersionSubmitted(
+        institution=manifest.institution,
+        version=name,
+        manifest_hash=manifest_hash(bundle.manifest_jws).hex(),
+        bundle_hash=bundle.bundle_hash,
+        model_hash=bound_digest(bundle.manifest_jws, manifest.digests.model),
+        rules_hash=bound_digest(bundle.manifest_jws, manifest.digests.rules),
+        by=by,
+    )
+
+
+def _version(connection: Connection, row: Row[tuple[object, ...]]) -> Version:
+    state = State(row.state)
+    if champion_of(connection, row.product) == row.version:
+        state = State.CHAMPION
+    if row.suspended_by is not None:
+        state = State.SUSPENDED
+    return Version(
+        version=row.version,
+        institution=row.institution,
+        product=row.product,
+        state=state,
+        manifest_jws=row.manifest_jws,
+        bundle_hash=row.bundle_hash,
+        submitted_by=row.submitted_by,
+        submitted_at=row.submitted_at,
+        approved_by=row.approved_by or "",
+        reasons=tuple(Reason(**reason) for reason in json.loads(row.reasons)),
+    )
+
+
+def _reasons_text(reasons: Sequence[Reason]) -> str:
+    return json.dumps([asdict(reason) for reason in reasons])

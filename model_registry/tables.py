@@ -1,0 +1,54 @@
+"""Tables of the registry, on the ledger's metadata: projections are written in the ledger's transactions."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from audit.schema import metadata
+
+version = Table(
+    "version",
+    metadata,
+    Column("version", String, primary_key=True),  # <institution>/<product>@<n>
+    Column("institution", String, nullable=False),
+    Column("product", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("suspended_by", String),  # the organisation that stopped it; null = not suspended
+    Column("manifest_jws", Text, nullable=False),
+    Column("bundle_hash", String(64), nullable=False),
+    Column("submitted_by", String, nullable=False),
+    Column("submitted_at", BigInteger, nullable=False),  # Unix milliseconds
+    Column("approved_by", String),
+    Column("reasons", Text, nullable=False),  # JSON list of {code, where, text}
+    UniqueConstraint("product", "number"),
+)
+
+# Apart from `version`, so that listing versions never touches megabytes.
+bundle = Table(
+    "bundle",
+    metadata,
+    Column("version", String, ForeignKey("version.version"), primary_key=True),
+    Column("sealed_keys", LargeBinary, nullable=False),  # concatenated, equal lengths
+    Column("ciphertext", LargeBinary, nullable=False),
+)
+
+# Who was champion since when: the newest line of a product is its champion.
+promotion = Table(
+    "promotion",
+    metadata,
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("product", String, nullable=False),
+    Column("version", String, ForeignKey("version.version"), nullable=False),
+    Column("at", BigInteger, nullable=False),  # Unix milliseconds
+    Index("promotion_by_product", "product", "idx"),
+)

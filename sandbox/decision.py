@@ -1,0 +1,281 @@
+"""The way of a call: from a request to one number and its proof. Read this file first.
+
+(1) Same request id as before → the same answer, nothing charged.
+(2) Consent: verified again, bound to this subject, product and time, its state active, a use left.
+(3) The product's champion, not suspended; the fields it reads are consented to; their datasets are open.
+(4) Join: one range read of the subject's encrypted records, gathered into a vector in manifest order.
+(5) Score in a fresh one-shot process behind the walls: model, then rules. Anything odd = no offer.
+(6) Gate: snap down to a level of the published grid; price the answer in bits.
+(7) Commit: ONE transaction re-checks consent, champion, datasets and budget, spends a use, charges the bits, appends
+    the entry and signs the checkpoint; durable before anything leaves.
+(8) Release at the next time quantum.
+
+A refusal at any step is itself an entry, and leaves at a quantum too.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from audit.errors import CallerError, HeixiaError
+from audit.event import Decision
+from audit.ledger import Ledger, Position
+from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
+from model_registry.errors import ProductUnknown
+from model_registry.registry import champion_of, is_suspended
+from sandbox import calls
+from sandbox.calls import Answer, Kept, Known
+from sandbox.consent import check_binding, check_fields, check_usable, check_window
+from sandbox.consent_store import ConsentStore, StoredConsent, spend_use
+from sandbox.disclosure import charge, price_milli
+from sandbox.errors import JailUnavailable, RequestIdReused, VersionSuspended
+from sandbox.gate import release_delay, snap
+from sandbox.jail.pool import ScoreStatus
+from sandbox.vault.datasets import check_open
+from sandbox.vault.sealing import digest
+from sandbox.vault.subject import parse_subject
+from sandbox.vault.vault import Joined, Vault
+from sandbox.versions import ReadyVersion, Versions
+
+CHAMPION_RETRIES = 3  # a promotion during a call sends it through the new champion; more than a few is no accident
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class LimitRequest:
+    """Who asks for which limit."""
+
+    request_id: str
+    consent_id: str
+    subject: str
+    product: str
+    caller: str
+
+
+@dataclass(frozen=True)
+class DecisionSettings:
+    """What the operator sets: release quantum (ms), budget (thousandths of a bit a subject, institution and year)."""
+
+    release_quantum_ms: int
+    budget_milli: int
+
+
+@dataclass(frozen=True)
+class Enclave:
+    """What every decision names about the room it was made in."""
+
+    evidence_hash: str
+    isolation: str
+
+
+class _AnsweredMeanwhile(HeixiaError):
+    """The same request id was answered between steps 1 and 7."""
+
+
+class _ChampionChanged(HeixiaError):
+    """Another version became champion between steps 3 and 7."""
+
+
+@dataclass
+class Decider:
+    """Answers requests for limits. `observe(step, seconds)` gets the time each step took, for metrics and bench."""
+
+    ledger: Ledger
+    engine: Engine
+    vault: Vault
+    consents: ConsentStore
+    versions: Versions
+    settings: DecisionSettings
+    enclave: Enclave
+    clock: Callable[[], datetime]
+    observe: Callable[[str, float], None] = field(default=lambda *_: None)
+
+    async def decide(self, request: LimitRequest) -> Answer:
+        """Answers one request.
+
+        Raises:
+            CallerError: a law refuses the call; the refusal is in the log.
+            ServiceError: nothing was decided; the same request may be repeated.
+        """
+        began = time.monotonic()
+        request_hash = digest(request.caller.encode(), request.request_id.encode())
+        known = Known(request_hash, request.caller)
+        try:
+            answer = await self._decide(request, known)
+        except CallerError as refusal:
+            await calls.log_refusal(self.ledger, known, refusal.code)
+            await self._release(began)
+            raise
+        await self._release(began)
+        return answer
+
+    async def _decide(self, request: LimitRequest, known: Known) -> Answer:
+        parse_subject(request.subject)
+        tag = self.vault.keys.subject_tag(request.subject)
+        request_digest = digest(request.consent_id.encode(), tag.encode(), request.product.encode())
+        for _ in range(CHAMPION_RETRIES):
+            # (1) Same request id as before.
+            if (answer := self._answered(known.request_hash, request_digest)) is not None:
+                return answer
+            # (2) Consent.
+            stored = self._consent(request, known, tag)
+            # (3) Champion, fields, datasets.
+            version = await self._champion(request, known, stored)
+            # (4) Join.
+            joined = self._join(request.subject, version)
+            # (5) Score, (6) gate.
+            limit = snap(await self._score(version, joined), version.manifest.levels)
+            # (7) Commit.
+            try:
+                answer = await self._commit(request_digest, known, tag, stored, version, joined, limit)
+            except (_AnsweredMeanwhile, _ChampionChanged):
+                continue
+            return answer
+        raise JailUnavailable("the champion changed again and again")
+
+    def _answered(self, request_hash: str, request_digest: str) -> Answer | None:
+        with self.engine.connect() as connection:
+            row = calls.find(connection, request_hash)
+            if row is None:
+                return None
+            if row.request_digest != request_digest:
+                raise RequestIdReused("other members")
+            return calls.recall(connection, self.vault.keys, self.ledger, row)
+
+    def _consent(self, request: LimitRequest, known: Known, tag: str) -> StoredConsent:
+        began = time.perf_counter()
+        stored = self.consents.for_use(request.consent_id)
+        check_binding(stored.consent, subject=request.subject, product=request.product)
+        known.institution, known.product = stored.consent.institution, request.product
+        known.consent_hash = stored.consent.consent_hash
+        check_window(stored.consent, self.clock())
+        check_usable(stored.state, stored.uses, stored.consent.max_uses)
+        known.subject_tag = tag
+        self.observe("consent", time.perf_counter() - began)
+        return stored
+
+    async def _champion(self, request: LimitRequest, known: Known, stored: StoredConsent) -> ReadyVersion:
+        began = time.perf_counter()
+        with self.engine.connect() as connection:
+            name = champion_of(connection, request.product)
+            if name is None:
+                raise ProductUnknown("no champion")
+            known.version = name
+            if is_suspended(connection, name):
+                raise VersionSuspended("champion")
+        version = await self.versions.ready(name)
+        check_fields(stored.consent, version.manifest.field_names)
+        with self.engine.connect() as connection:
+            check_open(connection, version.plan.datasets, version.layouts)
+        self.observe("champion", time.perf_counter() - began)
+        return version
+
+    def _join(self, subject: str, version: ReadyVersion) -> Joined:
+        began = time.perf_counter()
+        oldest = int(self.clock().timestamp() * 1000) - version.manifest.data_max_age_days * DAY_MS
+        joined = self.vault.join(version.plan, subject, oldest)
+        self.observe("join", time.perf_counter() - began)
+        return joined
+
+    async def _score(self, version: ReadyVersion, joined: Joined) -> float:
+        began = time.perf_counter()
+        # A subject without any record is scored too, so that its call costs the same; the result is then dropped.
+        answer = await self.versions.pool.score(version.name, joined.vector)
+        self.observe("score", time.perf_counter() - began)
+        return answer.value if joined.found and answer.status is ScoreStatus.OK else 0.0
+
+    async def _commit(
+        self,
+        request_digest: str,
+        known: Known,
+        tag: str,
+        stored: StoredConsent,
+        version: ReadyVersion,
+        joined: Joined,
+        limit: int,
+    ) -> Answer:
+        began = time.perf_counter()
+        salt, manifest, consent = os.urandom(32), version.manifest, stored.consent
+        price = price_milli(len(manifest.levels))
+
+        def change(connection: Connection, position: Position) -> tuple[Decision, Kept]:
+            if calls.find(connection, known.request_hash) is not None:
+                raise _AnsweredMeanwhile
+            use = spend_use(connection, consent.jti)
+            check_window(consent, position.time)
+            if champion_of(connection, manifest.product) != version.name:
+                raise _ChampionChanged
+            if is_suspended(connection, version.name):
+                raise VersionSuspended("champion")
+            check_open(connection, version.plan.datasets, version.layouts)
+            total = charge(
+                connection,
+                tag=tag,
+                institution=manifest.institution,
+                year=position.time.year,
+                price=price,
+                budget=self.settings.budget_milli,
+            )
+            kept = Kept(limit, salt, position.time + timedelta(days=manifest.limit_valid_days))
+            calls.keep(
+                connection,
+                self.vault.keys,
+                request_hash=known.request_hash,
+                digest=request_digest,
+                index=position.index,
+                tag=tag,
+                kept=kept,
+            )
+            return self._event(connection, known, tag, stored, version, joined, kept, use, price, total), kept
+
+        done = await self.ledger.append(change)
+        self.observe("commit", time.perf_counter() - began)
+        kept = done.value
+        return Answer(kept.limit, kept.valid_until, done.index, done.body, done.proof, kept.salt)
+
+    def _event(
+        self,
+        connection: Connection,
+        known: Known,
+        tag: str,
+        stored: StoredConsent,
+        version: ReadyVersion,
+        joined: Joined,
+        kept: Kept,
+        use: int,
+        price: int,
+        total: int,
+    ) -> Decision:
+        read = "\n".join(f"{n} {v or 0}" for n, v in zip(version.plan.datasets, joined.versions, strict=True))
+        return Decision(
+            request_hash=known.request_hash,
+            caller=known.caller,
+            institution=version.manifest.institution,
+            product=version.manifest.product,
+            version=version.name,
+            bundle_hash=version.bundle_hash,
+            rules_hash=version.rules_hash,
+            evidence_hash=self.enclave.evidence_hash,
+            consent_hash=stored.consent.consent_hash,
+            consent_index=stored.granted_index,
+            use=use,
+            max_uses=stored.consent.max_uses,
+            subject_tag=tag,
+            field_set_hash=version.manifest.field_set_hash,
+            records_hash=digest(kept.salt, read.encode()),
+            outcome=outcome_commitment(outcome_salt(kept.salt), "offer" if kept.limit else "none"),
+            limit=limit_commitment(kept.salt, kept.limit),
+            bits_milli=price,
+            bits_total_milli=total,
+            isolation=self.enclave.isolation,
+            seq=calls.next_number(connection, version.manifest.institution),
+        )
+
+    async def _release(self, began: float) -> None:
+        # (8) Release at the next time quantum.
+        await asyncio.sleep(release_delay(time.monotonic() - began, self.settings.release_quantum_ms))

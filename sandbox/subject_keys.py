@@ -1,0 +1,28 @@
+"""Each subject's own random key: made at its first consent, destroyed when the subject is erased."""
+
+import os
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import Connection, insert, select
+
+from sandbox import tables
+from sandbox.errors import VaultCorrupt
+from sandbox.vault.sealing import VaultKeys
+
+
+def ensure_subject_cipher(connection: Connection, keys: VaultKeys, tag: str) -> AESGCM:
+    """The cipher under a subject's key; makes the key where there is none (inside the ledger's transaction)."""
+    wrapped = connection.scalar(select(tables.subject_key.c.wrapped).where(tables.subject_key.c.subject_tag == tag))
+    if wrapped is not None:
+        return keys.unwrap_subject_key(tag, wrapped)
+    key = os.urandom(32)
+    connection.execute(insert(tables.subject_key).values(subject_tag=tag, wrapped=keys.wrap_subject_key(tag, key)))
+    return AESGCM(key)
+
+
+def subject_cipher(connection: Connection, keys: VaultKeys, tag: str) -> AESGCM:
+    """The cipher under a subject's key; raises VaultCorrupt where it has been destroyed."""
+    wrapped = connection.scalar(select(tables.subject_key.c.wrapped).where(tables.subject_key.c.subject_tag == tag))
+    if wrapped is None:
+        raise VaultCorrupt("the subject's key is destroyed")
+    return keys.unwrap_subject_key(tag, wrapped)

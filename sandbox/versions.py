@@ -1,0 +1,80 @@
+"""Versions made ready to run: manifest verified, join compiled, model loaded behind the walls, once per version."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from model_registry.errors import ModelRefused, Reason
+from model_registry.manifest import Manifest
+from model_registry.registry import Registry, bound_digest
+from sandbox.errors import JailUnavailable
+from sandbox.jail.pool import JailPool, Program
+from sandbox.vault.catalog import Catalog
+from sandbox.vault.datasets import layout_hash
+from sandbox.vault.vault import JoinPlan, code_lists, compile_plan
+
+
+@dataclass(frozen=True)
+class ReadyVersion:
+    """What a call needs of a version."""
+
+    name: str
+    manifest: Manifest
+    bundle_hash: str
+    rules_hash: str
+    plan: JoinPlan
+    layouts: dict[str, str]
+
+
+@dataclass
+class Versions:
+    """The versions that run, loaded on first need."""
+
+    registry: Registry
+    pool: JailPool
+    catalog: Catalog
+    _ready: dict[str, ReadyVersion] = field(default_factory=dict)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    async def ready(self, name: str) -> ReadyVersion:
+        """A version loaded and warm; raises JailUnavailable where it cannot be loaded now."""
+        if (found := self._ready.get(name)) is not None:
+            return found
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            if name not in self._ready:
+                self._ready[name] = await self._load(name)
+            return self._ready[name]
+
+    async def inspect(self, manifest: Manifest, content: bytes) -> Sequence[Reason]:
+        """Admission: the fields against the catalogue here, everything else behind the walls; no reasons = admitted."""
+        if reasons := _field_reasons(self.catalog, manifest):
+            return reasons
+        return (await self.pool.inspect(self._program(manifest, content))).reasons
+
+    async def _load(self, name: str) -> ReadyVersion:
+        manifest, content = await asyncio.to_thread(self.registry.open_content, name)
+        if reasons := _field_reasons(self.catalog, manifest):
+            raise ModelRefused(reasons)
+        report = await self.pool.load(name, self._program(manifest, content))
+        if report.reasons:
+            raise JailUnavailable(f"an admitted version does not load: {report.reasons[0].code}")
+        version = self.registry.get(name, manifest.institution)
+        plan = compile_plan(self.catalog, manifest.field_names)
+        layouts = {dataset: layout_hash(self.catalog.dataset(dataset)) for dataset in plan.datasets}
+        rules_hash = bound_digest(version.manifest_jws, manifest.digests.rules)
+        return ReadyVersion(name, manifest, version.bundle_hash, rules_hash, plan, layouts)
+
+    def _program(self, manifest: Manifest, content: bytes) -> Program:
+        return Program(manifest.encode(), content, code_lists(self.catalog, manifest.field_names))
+
+
+def _field_reasons(catalog: Catalog, manifest: Manifest) -> list[Reason]:
+    reasons = []
+    for declared in manifest.fields:
+        known = catalog.fields.get(declared.name)
+        if known is None:
+            reasons.append(Reason("field_unknown", declared.name, "the catalogue has no such field"))
+        elif known.type != declared.type:
+            text = f"the catalogue says {known.type.value}, the manifest {declared.type}"
+            reasons.append(Reason("field_type", declared.name, text))
+    return reasons

@@ -12,8 +12,15 @@ import grpc
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health.aio import HealthServicer
 from grpc_reflection.v1alpha import reflection
+from heixia.attestation.v1 import attestation_pb2_grpc
+from heixia.audit.v1 import audit_pb2_grpc
+from heixia.catalog.v1 import catalog_pb2_grpc
+from heixia.consent.v1 import consent_pb2_grpc
+from heixia.precredit.v1 import precredit_pb2_grpc
+from heixia.registry.v1 import registry_pb2_grpc
 from sqlalchemy import Connection
 
 import enclave_api
@@ -34,16 +41,11 @@ from enclave_api.servicers.catalog import CatalogServicer
 from enclave_api.servicers.consent import ConsentServicer
 from enclave_api.servicers.precredit import PreCreditServicer
 from enclave_api.servicers.registry import RegistryServicer
-from heixia.attestation.v1 import attestation_pb2_grpc
-from heixia.audit.v1 import audit_pb2_grpc
-from heixia.catalog.v1 import catalog_pb2_grpc
-from heixia.consent.v1 import consent_pb2_grpc
-from heixia.precredit.v1 import precredit_pb2_grpc
-from heixia.registry.v1 import registry_pb2_grpc
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
 from sandbox.decision import Decider, DecisionSettings, Enclave
-from sandbox.jail.pool import JailPool, JailSettings
+from sandbox.jail.pool import JailPool
+from sandbox.jail.settings import JailSettings
 from sandbox.vault.catalog import load_catalog
 from sandbox.vault.datasets import Datasets
 from sandbox.vault.vault import Vault
@@ -74,7 +76,7 @@ class ServeOptions:
 
 
 @dataclass
-class Enclave_:
+class Service:
     """Everything a serving process is made of; for the servicers and for tests that look inside."""
 
     settings: Settings
@@ -94,7 +96,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def build(home: Home, passphrase: str | None, stack: AsyncExitStack, on_fatal: Callable[[BaseException], None]) -> Enclave_:
+async def build(
+    home: Home, passphrase: str | None, stack: AsyncExitStack, on_fatal: Callable[[BaseException], None]
+) -> Service:
     """Opens a home and wires the floors; what must be closed is pushed on `stack`.
 
     Raises:
@@ -120,7 +124,7 @@ async def build(home: Home, passphrase: str | None, stack: AsyncExitStack, on_fa
     room = Enclave(facts.evidence_hash, ISOLATION)
     decider = Decider(ledger, engine, vault, consents, versions, rules, room, utc_now, metrics.step)
     datasets = Datasets(ledger, engine, vault)
-    return Enclave_(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
+    return Service(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
 
 
 async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts], None]) -> None:
@@ -139,11 +143,11 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
     loop = asyncio.get_running_loop()
 
     def end(cause: BaseException | None = None) -> None:
-        loop.call_soon_threadsafe(lambda: stop.done() or stop.set_result(cause))
+        loop.call_soon_threadsafe(_resolve, stop, cause)
 
     async with AsyncExitStack() as stack:
         enclave = await build(home, options.passphrase, stack, end)
-        server, port = _server(home, options, enclave)
+        server, port = await _server(home, options, enclave)
         if options.metrics:
             stack.callback(_serve_metrics(enclave.metrics, options.metrics))
         await _record_start(enclave)
@@ -160,7 +164,12 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
             raise cause
 
 
-def _server(home: Home, options: ServeOptions, enclave: Enclave_) -> tuple[grpc.aio.Server, int]:
+def _resolve(stop: asyncio.Future[BaseException | None], cause: BaseException | None) -> None:
+    if not stop.done():
+        stop.set_result(cause)
+
+
+async def _server(home: Home, options: ServeOptions, enclave: Service) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(
         interceptors=[Doorkeeper(enclave.settings.trust_domain, enclave.metrics)],
         options=[
@@ -170,7 +179,7 @@ def _server(home: Home, options: ServeOptions, enclave: Enclave_) -> tuple[grpc.
         ],
         maximum_concurrent_rpcs=enclave.settings.rpcs_in_flight_max,
     )
-    _add_services(server, enclave, options)
+    await _add_services(server, enclave, options)
     tls = home.path / "tls"
     try:
         pair = ((tls / "server.key").read_bytes(), (tls / "server.pem").read_bytes())
@@ -186,7 +195,7 @@ def _server(home: Home, options: ServeOptions, enclave: Enclave_) -> tuple[grpc.
     return server, port
 
 
-def _add_services(server: grpc.aio.Server, enclave: Enclave_, options: ServeOptions) -> None:
+async def _add_services(server: grpc.aio.Server, enclave: Service, options: ServeOptions) -> None:
     attestation_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationServicer(enclave.facts), server)
     registry_pb2_grpc.add_RegistryServiceServicer_to_server(
         RegistryServicer(enclave.registry, enclave.versions), server
@@ -195,11 +204,10 @@ def _add_services(server: grpc.aio.Server, enclave: Enclave_, options: ServeOpti
     consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentServicer(enclave.consents, utc_now), server)
     precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(PreCreditServicer(enclave.decider), server)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(enclave.ledger), server)
-    checks = health.aio.HealthServicer()
+    checks = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    serving = health_pb2.HealthCheckResponse.SERVING
     for name in ("", *SERVICES):
-        checks._server_status[name] = serving  # noqa: SLF001 - `set` is a coroutine and would only store this
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     if options.reflection:
         reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
 
@@ -222,8 +230,8 @@ def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> Enclav
     )
 
 
-async def _record_start(enclave: Enclave_) -> None:
-    def change(connection: Connection, position: Position) -> tuple[EnclaveStarted, None]:
+async def _record_start(enclave: Service) -> None:
+    def change(_: Connection, __: Position) -> tuple[EnclaveStarted, None]:
         event = EnclaveStarted(
             evidence_hash=enclave.facts.evidence_hash,
             evidence_format=SIMULATED,

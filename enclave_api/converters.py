@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
-
-from enclave_api.attestation.evidence import Evidence
-from enclave_api.errors import RequestInvalid
 from heixia.attestation.v1 import attestation_pb2
 from heixia.audit.v1 import audit_pb2
 from heixia.catalog.v1 import catalog_pb2
 from heixia.consent.v1 import consent_pb2
 from heixia.precredit.v1 import precredit_pb2
 from heixia.registry.v1 import registry_pb2
+
+from enclave_api.attestation.evidence import Evidence
+from enclave_api.errors import RequestInvalid
 from model_registry.lifecycle import State as VersionState
 from model_registry.registry import Version
 from sandbox.calls import Answer
@@ -109,7 +109,7 @@ def version(domain: Version) -> registry_pb2.Version:
     )
 
 
-def _version_state(state: VersionState) -> registry_pb2.VersionState:
+def _version_state(state: VersionState) -> registry_pb2.VersionState.ValueType:
     return registry_pb2.VersionState.Value(f"VERSION_STATE_{state.name}")
 
 
@@ -131,7 +131,7 @@ def consent(domain: StoredConsent) -> consent_pb2.Consent:
     )
 
 
-def _consent_state(state: ConsentState) -> consent_pb2.ConsentState:
+def _consent_state(state: ConsentState) -> consent_pb2.ConsentState.ValueType:
     return consent_pb2.ConsentState.Value(f"CONSENT_STATE_{state.name}")
 
 

@@ -9,6 +9,8 @@ from grpc import StatusCode as S
 
 from audit.errors import HeixiaError
 
+CODE_KEY = "heixia-code"  # trailing metadata: the error's stable code
+
 
 @dataclass(frozen=True)
 class Line:

@@ -18,12 +18,16 @@ class Metrics:
 
     def __post_init__(self) -> None:
         """Registers the collectors."""
-        self._rpcs = Counter("heixia_rpcs", "Calls by method and outcome.", ["method", "outcome"], registry=self.registry)
+        self._rpcs = Counter("heixia_rpcs", "Calls by method, outcome.", ["method", "outcome"], registry=self.registry)
         self._rpc_seconds = Histogram(
             "heixia_rpc_seconds", "Time of a call.", ["method"], buckets=_SECONDS, registry=self.registry
         )
         self._step_seconds = Histogram(
-            "heixia_decision_step_seconds", "Time of a decision's step.", ["step"], buckets=_SECONDS, registry=self.registry
+            "heixia_decision_step_seconds",
+            "Time of a decision's step.",
+            ["step"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
 
     def rpc(self, method: str, outcome: str, seconds: float) -> None:

@@ -189,9 +189,7 @@ class Registry:
             raise TransitionRefused("no earlier champion", public="the product has had no other champion")
         return await self.promote(name, institution, by, prepare)
 
-    async def suspend(
-        self, name: str, organisation: str, by: str, reason: str, *, operator: bool = False
-    ) -> Version:
+    async def suspend(self, name: str, organisation: str, by: str, reason: str, *, operator: bool = False) -> Version:
         """Stops a version at once; by its institution or the operator. Raises VersionUnknown, TransitionRefused."""
 
         def change(connection: Connection, _: Position) -> tuple[Event, str]:
@@ -204,9 +202,7 @@ class Registry:
 
         return self.get(name, (await self.ledger.append(change)).value)
 
-    async def resume(
-        self, name: str, organisation: str, by: str, reason: str, *, operator: bool = False
-    ) -> Version:
+    async def resume(self, name: str, organisation: str, by: str, reason: str, *, operator: bool = False) -> Version:
         """Lifts a suspension; only by the organisation that suspended. Raises VersionUnknown, TransitionRefused."""
 
         def change(connection: Connection, _: Position) -> tuple[Event, str]:

@@ -88,7 +88,7 @@ def code_digest() -> str:
     state = hashlib.sha256()
     for package in ("audit", "enclave_api", "heixia", "model_registry", "sandbox"):
         root = files(package)
-        found = sorted((str(p.relative_to(root)), p) for p in root.rglob("*.py"))  # type: ignore[attr-defined, arg-type]
+        found = sorted((str(p.relative_to(root)), p) for p in root.rglob("*.py"))  # type: ignore[attr-defined]
         for name, path in found:
             content = path.read_bytes()
             state.update(f"{package}/{name} {len(content)}\n".encode() + content)

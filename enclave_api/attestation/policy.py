@@ -67,7 +67,7 @@ def verify_evidence(evidence: Evidence, nonce: bytes, policy: Policy) -> Verdict
         ("report signature", lambda: _signature(evidence)),
         ("report data = claims", lambda: _passed(_same(evidence.report[:64], report_data(evidence.claims)), "SHA-512")),
         ("nonce is ours", lambda: _passed(_same(_hex(claims.get("nonce")), nonce), "32 bytes of this call")),
-        ("key matches its id", lambda: _passed(_key_id(claims) == claims.get("hpke_key_id"), "SHA-256 of the HPKE key")),
+        ("key matches its id", lambda: _passed(_key_id(claims) == claims.get("hpke_key_id"), "SHA-256 of the key")),
         ("code digest accepted", lambda: _code(claims, policy)),
         ("TLS key = connection", lambda: ("skipped", "not compared yet by this client")),
         ("walls acceptable", lambda: _walls(claims)),

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from heixia.attestation.v1 import attestation_pb2 as pb
+from heixia.attestation.v1 import attestation_pb2_grpc as rpc
+
 from enclave_api import converters
 from enclave_api.attestation.evidence import NONCE_BYTES, EnclaveFacts, simulated
 from enclave_api.errors import RequestInvalid
 from enclave_api.interceptors import Context
-from heixia.attestation.v1 import attestation_pb2 as pb
-from heixia.attestation.v1 import attestation_pb2_grpc as rpc
 
 
 @dataclass
@@ -16,7 +17,7 @@ class AttestationServicer(rpc.AttestationServiceServicer):
 
     facts: EnclaveFacts
 
-    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Context) -> pb.GetEvidenceResponse:  # noqa: N802
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Context) -> pb.GetEvidenceResponse:
         """Fresh evidence; raises RequestInvalid for a nonce of another length."""
         if len(request.nonce) != NONCE_BYTES:
             raise RequestInvalid("nonce", public=f"nonce must be {NONCE_BYTES} bytes")

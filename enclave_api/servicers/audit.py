@@ -1,16 +1,17 @@
 """The log. Search, export, statistics and anomalies are not served yet (docs/status.md)."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from heixia.audit.v1 import audit_pb2 as pb
+from heixia.audit.v1 import audit_pb2_grpc as rpc
 from sqlalchemy import Connection
 
 from audit.event import AuditRead
 from audit.ledger import Ledger, Position
 from enclave_api import converters
 from enclave_api.errors import RequestInvalid
-from enclave_api.interceptors import Context, caller
-from heixia.audit.v1 import audit_pb2 as pb
-from heixia.audit.v1 import audit_pb2_grpc as rpc
+from enclave_api.interceptors import Context, caller, not_served
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000  # entries are about 1.5 kB; a page stays below the message limit
@@ -22,17 +23,23 @@ class AuditServicer(rpc.AuditServiceServicer):
 
     ledger: Ledger
 
-    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Context) -> pb.GetCheckpointResponse:  # noqa: N802
+    ExportEntries: Any = not_served
+    GetConsistencyProof = not_served
+    GetStatistics = not_served
+    ListAnomalies = not_served
+    SearchEntries = not_served
+
+    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Context) -> pb.GetCheckpointResponse:
         """The newest signed checkpoint."""
         return pb.GetCheckpointResponse(checkpoint=self.ledger.checkpoint)
 
-    async def GetEntry(self, request: pb.GetEntryRequest, context: Context) -> pb.GetEntryResponse:  # noqa: N802
+    async def GetEntry(self, request: pb.GetEntryRequest, context: Context) -> pb.GetEntryResponse:
         """One entry with its proof; the read is an entry itself."""
         body, proof = self.ledger.entry(request.index), self.ledger.prove(request.index)
         await self._record(f"entry {request.index}")
         return pb.GetEntryResponse(entry=converters.entry(request.index, body), proof=proof)
 
-    async def ListEntries(self, request: pb.ListEntriesRequest, context: Context) -> pb.ListEntriesResponse:  # noqa: N802
+    async def ListEntries(self, request: pb.ListEntriesRequest, context: Context) -> pb.ListEntriesResponse:
         """A page of the log; the read is an entry itself."""
         count = request.page_size or PAGE_DEFAULT
         if count > PAGE_MAX:
@@ -45,7 +52,7 @@ class AuditServicer(rpc.AuditServiceServicer):
     async def _record(self, what: str) -> None:
         by = str(caller())
 
-        def change(connection: Connection, position: Position) -> tuple[AuditRead, None]:
+        def change(_: Connection, __: Position) -> tuple[AuditRead, None]:
             return AuditRead(by=by, what=what), None
 
         await self.ledger.append(change)

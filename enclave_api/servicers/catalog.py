@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from heixia.catalog.v1 import catalog_pb2 as pb
+from heixia.catalog.v1 import catalog_pb2_grpc as rpc
+
 from enclave_api import converters
 from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import RequestInvalid
 from enclave_api.interceptors import Context, caller
-from heixia.catalog.v1 import catalog_pb2 as pb
-from heixia.catalog.v1 import catalog_pb2_grpc as rpc
 from sandbox.vault.datasets import Datasets, DatasetStatus
 
 
@@ -20,23 +21,23 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     datasets: Datasets
     clock: Callable[[], datetime]
 
-    async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:  # noqa: N802
+    async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:
         """Every dataset, or one department's."""
         wanted = [d for d in self.datasets.status() if request.department in ("", d.dataset.department)]
         return pb.ListDatasetsResponse(datasets=[converters.dataset(d) for d in wanted])
 
-    async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.GetDatasetResponse:  # noqa: N802
+    async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.GetDatasetResponse:
         """One dataset with its fields."""
         described = self.datasets.get(request.name)
         return pb.GetDatasetResponse(dataset=converters.dataset(described, with_fields=True))
 
-    async def PublishDataset(self, request: pb.PublishDatasetRequest, context: Context) -> pb.PublishDatasetResponse:  # noqa: N802
+    async def PublishDataset(self, request: pb.PublishDatasetRequest, context: Context) -> pb.PublishDatasetResponse:
         """Opens a dataset."""
         who = caller()
         status = await self.datasets.publish(request.name, request.layout_hash, who.organisation, str(who))
         return pb.PublishDatasetResponse(dataset=converters.dataset(status))
 
-    async def LoadDataset(  # noqa: N802
+    async def LoadDataset(
         self, request: AsyncIterator[pb.LoadDatasetRequest], context: Context
     ) -> pb.LoadDatasetResponse:
         """Loads rows, all or nothing."""
@@ -56,18 +57,16 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         number, index = await self.datasets.finish(load, str(who))
         return pb.LoadDatasetResponse(load=number, rows=header.rows, index=index)
 
-    async def SuspendDataset(self, request: pb.SuspendDatasetRequest, context: Context) -> pb.SuspendDatasetResponse:  # noqa: N802
+    async def SuspendDataset(self, request: pb.SuspendDatasetRequest, context: Context) -> pb.SuspendDatasetResponse:
         """Stops every use at once."""
         status = await self._switch(request.name, request.reason, suspend=True)
         return pb.SuspendDatasetResponse(dataset=converters.dataset(status))
 
-    async def ResumeDataset(self, request: pb.ResumeDatasetRequest, context: Context) -> pb.ResumeDatasetResponse:  # noqa: N802
+    async def ResumeDataset(self, request: pb.ResumeDatasetRequest, context: Context) -> pb.ResumeDatasetResponse:
         """Lifts the stop."""
         status = await self._switch(request.name, request.reason, suspend=False)
         return pb.ResumeDatasetResponse(dataset=converters.dataset(status))
 
     async def _switch(self, name: str, reason: str, *, suspend: bool) -> DatasetStatus:
         who = caller()
-        return await self.datasets.switch(
-            name, who.organisation, str(who), converters.reason(reason), suspend=suspend
-        )
+        return await self.datasets.switch(name, who.organisation, str(who), converters.reason(reason), suspend=suspend)

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from enclave_api import converters
-from enclave_api.interceptors import Context, caller
 from heixia.precredit.v1 import precredit_pb2 as pb
 from heixia.precredit.v1 import precredit_pb2_grpc as rpc
+
+from enclave_api import converters
+from enclave_api.interceptors import Context, caller
 from sandbox.decision import Decider
 
 
@@ -15,7 +16,7 @@ class PreCreditServicer(rpc.PreCreditServiceServicer):
 
     decider: Decider
 
-    async def RequestLimit(self, request: pb.RequestLimitRequest, context: Context) -> pb.RequestLimitResponse:  # noqa: N802
+    async def RequestLimit(self, request: pb.RequestLimitRequest, context: Context) -> pb.RequestLimitResponse:
         """A company's limit under its consent."""
         wanted = converters.limit_request(request, str(caller()))
         return converters.limit_response(await self.decider.decide(wanted))

@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from heixia.registry.v1 import registry_pb2 as pb
+from heixia.registry.v1 import registry_pb2_grpc as rpc
+
 from enclave_api import converters
 from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import RequestInvalid
 from enclave_api.identity import Role
-from enclave_api.interceptors import Context, caller
-from heixia.registry.v1 import registry_pb2 as pb
-from heixia.registry.v1 import registry_pb2_grpc as rpc
+from enclave_api.interceptors import Context, caller, not_served
 from model_registry.bundle import CIPHERTEXT_BYTES_MAX, SealedBundle
 from model_registry.registry import Registry
 from sandbox.versions import Versions
@@ -22,7 +23,9 @@ class RegistryServicer(rpc.RegistryServiceServicer):
     registry: Registry
     versions: Versions
 
-    async def SubmitVersion(  # noqa: N802
+    ReplaceRules = not_served
+
+    async def SubmitVersion(
         self, request: AsyncIterator[pb.SubmitVersionRequest], context: Context
     ) -> pb.SubmitVersionResponse:
         """Takes a sealed bundle and has it inspected."""
@@ -31,56 +34,56 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         stored = await self.registry.submit(bundle, who.organisation, str(who), self.versions.inspect)
         return pb.SubmitVersionResponse(version=converters.version(stored))
 
-    async def ApproveVersion(self, request: pb.ApproveVersionRequest, context: Context) -> pb.ApproveVersionResponse:  # noqa: N802
+    async def ApproveVersion(self, request: pb.ApproveVersionRequest, context: Context) -> pb.ApproveVersionResponse:
         """Approves, as a second person."""
         who = caller()
         stored = await self.registry.approve(request.version, who.organisation, str(who))
         return pb.ApproveVersionResponse(version=converters.version(stored))
 
-    async def PromoteVersion(self, request: pb.PromoteVersionRequest, context: Context) -> pb.PromoteVersionResponse:  # noqa: N802
+    async def PromoteVersion(self, request: pb.PromoteVersionRequest, context: Context) -> pb.PromoteVersionResponse:
         """Makes a version champion."""
         who = caller()
         stored = await self.registry.promote(request.version, who.organisation, str(who), self.versions.ready)
         return pb.PromoteVersionResponse(version=converters.version(stored))
 
-    async def RollbackProduct(self, request: pb.RollbackProductRequest, context: Context) -> pb.RollbackProductResponse:  # noqa: N802
+    async def RollbackProduct(self, request: pb.RollbackProductRequest, context: Context) -> pb.RollbackProductResponse:
         """Makes the champion before this one champion again."""
         who = caller()
         product = converters.product(request.product)
         stored = await self.registry.rollback(product, who.organisation, str(who), self.versions.ready)
         return pb.RollbackProductResponse(version=converters.version(stored))
 
-    async def SuspendVersion(self, request: pb.SuspendVersionRequest, context: Context) -> pb.SuspendVersionResponse:  # noqa: N802
+    async def SuspendVersion(self, request: pb.SuspendVersionRequest, context: Context) -> pb.SuspendVersionResponse:
         """Stops a version at once."""
         who, reason = caller(), converters.reason(request.reason)
         operator = who.role is Role.OPERATOR
         stored = await self.registry.suspend(request.version, who.organisation, str(who), reason, operator=operator)
         return pb.SuspendVersionResponse(version=converters.version(stored))
 
-    async def ResumeVersion(self, request: pb.ResumeVersionRequest, context: Context) -> pb.ResumeVersionResponse:  # noqa: N802
+    async def ResumeVersion(self, request: pb.ResumeVersionRequest, context: Context) -> pb.ResumeVersionResponse:
         """Lifts a suspension."""
         who, reason = caller(), converters.reason(request.reason)
         operator = who.role is Role.OPERATOR
         stored = await self.registry.resume(request.version, who.organisation, str(who), reason, operator=operator)
         return pb.ResumeVersionResponse(version=converters.version(stored))
 
-    async def RetireVersion(self, request: pb.RetireVersionRequest, context: Context) -> pb.RetireVersionResponse:  # noqa: N802
+    async def RetireVersion(self, request: pb.RetireVersionRequest, context: Context) -> pb.RetireVersionResponse:
         """Ends a version."""
         who = caller()
         stored = await self.registry.retire(request.version, who.organisation, str(who))
         return pb.RetireVersionResponse(version=converters.version(stored))
 
-    async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.GetVersionResponse:  # noqa: N802
+    async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.GetVersionResponse:
         """One of the caller's versions."""
         stored = self.registry.get(request.version, caller().organisation)
         return pb.GetVersionResponse(version=converters.version(stored))
 
-    async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:  # noqa: N802
+    async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:
         """A product's versions."""
         stored = self.registry.list(converters.product(request.product), caller().organisation)
         return pb.ListVersionsResponse(versions=[converters.version(v) for v in stored])
 
-    async def GetChampion(self, request: pb.GetChampionRequest, context: Context) -> pb.GetChampionResponse:  # noqa: N802
+    async def GetChampion(self, request: pb.GetChampionRequest, context: Context) -> pb.GetChampionResponse:
         """Which version was champion at a time."""
         at = converters.moment(request.at) if request.HasField("at") else None
         found = self.registry.champion_at(converters.product(request.product), at)

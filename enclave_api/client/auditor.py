@@ -1,0 +1,66 @@
+"""The SDK for auditors: the log, its entries, its proofs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from heixia.audit.v1 import audit_pb2 as pb
+from heixia.audit.v1 import audit_pb2_grpc
+
+from audit.errors import ProofInvalid
+from audit.event import Event, decode
+from audit.policy import Policy
+from audit.proof import TlogProof
+from enclave_api.client.connection import Client
+
+PAGE = 500
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """An entry as the auditor got it."""
+
+    index: int
+    body: bytes
+    proof: str = ""
+
+    @property
+    def event(self) -> Event:
+        """What it says; raises EventInvalid for an unknown kind or shape."""
+        return decode(self.body)[0]
+
+
+class Auditor(Client):
+    """An auditor."""
+
+    def checkpoint(self) -> str:
+        """The newest signed checkpoint."""
+        return self.call(self._stub.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
+
+    def entry(self, index: int) -> LogEntry:
+        """One entry with its proof."""
+        answer = self.call(self._stub.GetEntry, pb.GetEntryRequest(index=index))
+        return LogEntry(answer.entry.index, answer.entry.body, answer.proof)
+
+    def entries(self, first: int, end: int | None = None) -> Iterator[LogEntry]:
+        """Entries in order from `first` up to, not with, `end` (None = the log's size at the first page)."""
+        while end is None or first < end:
+            count = PAGE if end is None else min(PAGE, end - first)
+            answer = self.call(self._stub.ListEntries, pb.ListEntriesRequest(first=first, page_size=count))
+            end = answer.size if end is None else end
+            if not answer.entries:
+                return
+            yield from (LogEntry(e.index, e.body) for e in answer.entries)
+            first = answer.entries[-1].index + 1
+
+    @property
+    def _stub(self) -> audit_pb2_grpc.AuditServiceStub:
+        return audit_pb2_grpc.AuditServiceStub(self.channel)
+
+
+def verify_entry(entry: LogEntry, policy: Policy) -> None:
+    """Checks an entry's proof against a policy, offline; raises ProofInvalid."""
+    proof = TlogProof.parse(entry.proof)
+    if proof.index != entry.index:
+        raise ProofInvalid("index", public="the proof is for another index")
+    proof.verify_inclusion(entry.body)
+    policy.verify(proof.checkpoint)

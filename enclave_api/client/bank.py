@@ -1,0 +1,167 @@
+"""The SDK for banks: verify the enclave, seal, submit, approve, promote.
+
+with Bank.connect("127.0.0.1:7443", "clients/institution-zhongyuan-alice") as alice:
+    fields = alice.fields(["tax.declaration.sales_12m", ...])
+    model = from_lightgbm(booster, fields)
+    offer = Offer("zhongyuan/quick-loan", levels=[0, 50_000, 100_000], rules=rules_yaml)
+    key = alice.verify_enclave(Policy(simulated=UnsafeAcceptSimulated())).recipient()
+    version = alice.submit(alice.seal(model, offer, key, samples))
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from heixia.attestation.v1 import attestation_pb2, attestation_pb2_grpc
+from heixia.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from heixia.registry.v1 import registry_pb2 as pb
+from heixia.registry.v1 import registry_pb2_grpc
+
+from audit.event import format_time
+from enclave_api import converters
+from enclave_api.attestation.policy import Policy, Verdict, verify_evidence
+from enclave_api.client.connection import UPLOAD_TIMEOUT_S, Client
+from enclave_api.config import CHUNK_BYTES_MAX
+from model_registry.bundle import RecipientKey, Sample, SealedBundle, digests_of, encode_content, seal_bundle
+from model_registry.convert import Converted, FieldSpec
+from model_registry.manifest import Manifest, make_manifest, sign_manifest
+from model_registry.rules import compile_rules
+from sandbox.gate import snap
+
+Row = Mapping[str, float | int | bool | str | None]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a product promises: its grid of limits, the rules, how long a limit and the data hold."""
+
+    product: str
+    levels: Sequence[int]
+    rules: str = ""
+    limit_valid_days: int = 30
+    data_max_age_days: int = 400
+    comment: str = ""
+
+
+def own_limit(offer: Offer, fields: Sequence[FieldSpec], row: Row, score: float) -> int:
+    """The limit that the bank computes itself: its model's score, then its rules, then the grid.
+
+    Args:
+        offer: rules and levels.
+        fields: the model's fields.
+        row: values by full field name; None or absent = missing.
+        score: of the bank's own, native model.
+    """
+    rules = compile_rules(offer.rules.encode(), {f.name: f.type for f in fields}, {f.name: f.codes for f in fields})
+    amount = rules.limit(score, row) if offer.rules.strip() else score
+    return snap(amount if amount is not None else 0.0, offer.levels)
+
+
+def vector_of(fields: Sequence[FieldSpec], row: Row) -> tuple[float, ...]:
+    """A row in manifest order: NaN = missing, category = index in its code list, boolean = 0/1."""
+    return tuple(_number(field, row.get(field.name)) for field in fields)
+
+
+def _number(field: FieldSpec, value: float | int | bool | str | None) -> float:
+    if value is None:
+        return math.nan
+    return float(field.codes.index(value)) if isinstance(value, str) else float(value)
+
+
+class Bank(Client):
+    """A person of an institution."""
+
+    def verify_enclave(self, policy: Policy) -> Verdict:
+        """Asks for fresh evidence and checks it; `recipient()` of the verdict is the key to seal to."""
+        nonce = os.urandom(32)
+        stub = attestation_pb2_grpc.AttestationServiceStub(self.channel)
+        answer = self.call(stub.GetEvidence, attestation_pb2.GetEvidenceRequest(nonce=nonce))
+        return verify_evidence(converters.evidence_from(answer.evidence), nonce, policy)
+
+    def fields(self, names: Sequence[str]) -> list[FieldSpec]:
+        """What the catalogue says of the named fields; raises Refused where there is none."""
+        stub = catalog_pb2_grpc.CatalogServiceStub(self.channel)
+        known: dict[str, catalog_pb2.Field] = {}
+        for dataset in dict.fromkeys(name.rpartition(".")[0] for name in names):
+            answer = self.call(stub.GetDataset, catalog_pb2.GetDatasetRequest(name=dataset))
+            known.update({field.name: field for field in answer.dataset.fields})
+        return [FieldSpec.of(name, known) for name in names]
+
+    def seal(
+        self, model: Converted, offer: Offer, recipient: RecipientKey, samples: Sequence[Sample] = ()
+    ) -> SealedBundle:
+        """Signs a manifest and seals model, rules and parity samples to the enclave.
+
+        Raises:
+            ManifestInvalid, RulesInvalid, BundleInvalid: before anything is sent.
+        """
+        rules = offer.rules.encode()
+        compile_rules(rules, {f.name: f.type for f in model.fields}, {f.name: f.codes for f in model.fields})
+        content = encode_content(model.onnx, rules, samples)
+        manifest = _manifest(model, offer, recipient, content)
+        return seal_bundle(content, sign_manifest(manifest, self.credentials.signing_key()), [recipient])
+
+    def submit(self, bundle: SealedBundle) -> pb.Version:
+        """Uploads a sealed bundle and waits for its inspection; raises Refused with the reasons."""
+        stub = registry_pb2_grpc.RegistryServiceStub(self.channel)
+        return self.call(stub.SubmitVersion, _parts(bundle), UPLOAD_TIMEOUT_S).version
+
+    def approve(self, version: str) -> pb.Version:
+        """Approves a version that a colleague submitted."""
+        return self.call(self._stub.ApproveVersion, pb.ApproveVersionRequest(version=version)).version
+
+    def promote(self, version: str) -> pb.Version:
+        """Makes an approved version champion."""
+        return self.call(self._stub.PromoteVersion, pb.PromoteVersionRequest(version=version)).version
+
+    def rollback(self, product: str) -> pb.Version:
+        """Makes the champion before this one champion again."""
+        return self.call(self._stub.RollbackProduct, pb.RollbackProductRequest(product=product)).version
+
+    def suspend(self, version: str, reason: str) -> pb.Version:
+        """Stops a version at once."""
+        return self.call(self._stub.SuspendVersion, pb.SuspendVersionRequest(version=version, reason=reason)).version
+
+    def resume(self, version: str, reason: str) -> pb.Version:
+        """Lifts the institution's own suspension."""
+        return self.call(self._stub.ResumeVersion, pb.ResumeVersionRequest(version=version, reason=reason)).version
+
+    def retire(self, version: str) -> pb.Version:
+        """Ends a version."""
+        return self.call(self._stub.RetireVersion, pb.RetireVersionRequest(version=version)).version
+
+    def versions(self, product: str) -> list[pb.Version]:
+        """A product's versions, oldest first."""
+        return list(self.call(self._stub.ListVersions, pb.ListVersionsRequest(product=product)).versions)
+
+    @property
+    def _stub(self) -> registry_pb2_grpc.RegistryServiceStub:
+        return registry_pb2_grpc.RegistryServiceStub(self.channel)
+
+
+def _manifest(model: Converted, offer: Offer, recipient: RecipientKey, content: bytes) -> Manifest:
+    return make_manifest(
+        schema="heixia.manifest/v1",
+        product=offer.product,
+        fields=[{"name": f.name, "type": f.type, "missing": f.missing} for f in model.fields],
+        inputs=[i.model_dump() for i in model.inputs],
+        output=model.output,
+        levels=list(offer.levels),
+        limit_valid_days=offer.limit_valid_days,
+        data_max_age_days=offer.data_max_age_days,
+        digests=digests_of(model.onnx, offer.rules.encode(), content),
+        recipients=[recipient.key_id],
+        created=format_time(datetime.now(UTC)),
+        comment=offer.comment,
+    )
+
+
+def _parts(bundle: SealedBundle) -> Iterator[pb.SubmitVersionRequest]:
+    header = pb.BundleHeader(
+        manifest_jws=bundle.manifest_jws, sealed_keys=bundle.sealed_keys, ciphertext_bytes=len(bundle.ciphertext)
+    )
+    yield pb.SubmitVersionRequest(header=header)
+    for start in range(0, len(bundle.ciphertext), CHUNK_BYTES_MAX):
+        yield pb.SubmitVersionRequest(chunk=bundle.ciphertext[start : start + CHUNK_BYTES_MAX])

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheixia/registry/v1/bundle.proto\x12\x12heixia.registry.v1\"`\n\rBundleContent\x12\r\n\x05model\x18\x01 \x01(\x0c\x12\r\n\x05rules\x18\x02 \x01(\x0c\x12\x31\n\x07samples\x18\x03 \x03(\x0b\x32 .heixia.registry.v1.ParitySample\"2\n\x0cParitySample\x12\x0e\n\x06vector\x18\x01 \x03(\x01\x12\x12\n\nlimit_yuan\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheixia/registry/v1/bundle.proto\x12\x12heixia.registry.v1\"`\n\rBundleContent\x12\r\n\x05model\x18\x01 \x01(\x0c\x12\r\n\x05rules\x18\x02 \x01(\x0c\x12\x31\n\x07samples\x18\x03 \x03(\x0b\x32 .heixia.registry.v1.ParitySample\"2\n\x0cParitySample\x12\x0e\n\x06vector\x18\x01 \x03(\x01\x12\x12\n\nlimit_yuan\x18\x02 \x01(\x03\"Q\n\x10SealedBundleFile\x12\x14\n\x0cmanifest_jws\x18\x01 \x01(\t\x12\x13\n\x0bsealed_keys\x18\x02 \x03(\x0c\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,4 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUNDLECONTENT']._serialized_end=151
   _globals['_PARITYSAMPLE']._serialized_start=153
   _globals['_PARITYSAMPLE']._serialized_end=203
+  _globals['_SEALEDBUNDLEFILE']._serialized_start=205
+  _globals['_SEALEDBUNDLEFILE']._serialized_end=286
 # @@protoc_insertion_point(module_scope)

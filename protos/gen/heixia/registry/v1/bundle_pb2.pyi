@@ -79,3 +79,35 @@ class ParitySample(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ParitySample: _TypeAlias = ParitySample  # noqa: Y015
+
+@_typing.final
+class SealedBundleFile(_message.Message):
+    """A sealed bundle as a file, between `heixia bank seal` and `heixia bank submit`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MANIFEST_JWS_FIELD_NUMBER: _builtins.int
+    SEALED_KEYS_FIELD_NUMBER: _builtins.int
+    CIPHERTEXT_FIELD_NUMBER: _builtins.int
+    manifest_jws: _builtins.str
+    """The manifest, a compact JWS."""
+    ciphertext: _builtins.bytes
+    """The encrypted content."""
+    @_builtins.property
+    def sealed_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The content key, sealed to each recipient."""
+
+    def __init__(
+        self,
+        *,
+        manifest_jws: _builtins.str = ...,
+        sealed_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        ciphertext: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertext", b"ciphertext", "manifest_jws", b"manifest_jws", "sealed_keys", b"sealed_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedBundleFile: _TypeAlias = SealedBundleFile  # noqa: Y015

@@ -1,0 +1,77 @@
+"""What the commands share: options, output, errors in words."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from audit.errors import HeixiaError
+
+DEFAULT_SERVER = "127.0.0.1:7443"
+
+ServerOption = Annotated[str, typer.Option("--server", envvar="HEIXIA_SERVER", help="HOST:PORT of the enclave.")]
+AsOption = Annotated[
+    Path,
+    typer.Option("--as", envvar="HEIXIA_AS", help="Folder with your certificate: HOME/clients/<role>-<organisation>."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables for people.")]
+HomeOption = Annotated[Path, typer.Option("--home", envvar="HEIXIA_HOME", help="The enclave's home directory.")]
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Prints an error of the catalogue as one line and exits with 1; anything else is a defect and keeps its trace."""
+    from enclave_api.client.connection import Refused
+    from enclave_api.error_catalog import public_text
+
+    try:
+        yield
+    except Refused as error:
+        fail(error.code, error.public)
+    except HeixiaError as error:
+        text = public_text(error)
+        # On one's own machine the detail is one's own: the catalogue's text alone would not say where.
+        fail(error.code, text if error.public else f"{text.rstrip('.')}: {error}" if str(error) else text)
+
+
+def fail(code: str, text: str) -> None:
+    """Says what is wrong and what to do, on stderr, and exits with 1."""
+    print(f"error: {text} [{code}]", file=sys.stderr)  # noqa: T201
+    raise typer.Exit(1)
+
+
+def show(data: Any, as_json: bool) -> None:
+    """Prints a mapping as lines `name  value`, or anything as JSON."""
+    if as_json:
+        print(json.dumps(data, ensure_ascii=False))  # noqa: T201
+        return
+    width = max((len(str(name)) for name in data), default=0)
+    for name, value in data.items():
+        print(f"{name:<{width}}  {value}")  # noqa: T201
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], as_json: bool) -> None:
+    """Prints rows as a table, or as JSON Lines."""
+    if as_json:
+        for row in rows:
+            print(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False))  # noqa: T201
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 160).print(made)
+
+
+def passphrase() -> str | None:
+    """The home's passphrase from HEIXIA_PASSPHRASE; never an argument, which every process could read."""
+    return os.environ.get("HEIXIA_PASSPHRASE") or None

@@ -1,0 +1,115 @@
+"""For consent authorities: sign, register, revoke."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show
+
+app = typer.Typer(help="Consent authorities: grant, show, pause, resume, revoke.", no_args_is_help=True)
+
+IdArgument = Annotated[str, typer.Argument(help="The consent's UUID.")]
+ReasonOption = Annotated[str, typer.Option(help="A short code for the log, without personal data.")]
+
+
+@app.command()
+def grant(
+    as_: AsOption,
+    subject: Annotated[str, typer.Argument(help="uscc:<18 characters>")],
+    product: Annotated[str, typer.Argument(help="<institution>/<product>")],
+    names: Annotated[list[str], typer.Argument(help="Datasets or fields that may be read.")],
+    days: Annotated[int, typer.Option(help="How long it holds, at most 31.")] = 31,
+    uses: Annotated[int, typer.Option(help="How many uses, at most 5.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Also keep the signed consent in this file.")] = None,
+    server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign and register the consent that a company gave."""
+    from enclave_api.client.authority import Authority, Grant
+
+    with plain_errors(), Authority.connect(server, as_) as client:
+        wanted = Grant(subject, product.partition("/")[0], [product], names, days, uses)
+        signed = client.sign(wanted, datetime.now(UTC))
+        if out:
+            out.write_bytes(signed)
+        _show(client.register(signed), as_json)
+
+
+@app.command()
+def register(
+    as_: AsOption,
+    file: Annotated[Path, typer.Argument(help="A signed consent (JWS, general serialisation).")],
+    server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a consent that was signed elsewhere."""
+    from enclave_api.client.authority import Authority
+
+    with plain_errors(), Authority.connect(server, as_) as client:
+        _show(client.register(file.read_bytes()), as_json)
+
+
+@app.command("show")
+def show_(
+    as_: AsOption, consent_id: IdArgument, server: ServerOption = DEFAULT_SERVER, as_json: JsonOption = False
+) -> None:
+    """Show where a consent stands."""
+    from enclave_api.client.authority import Authority
+
+    with plain_errors(), Authority.connect(server, as_) as client:
+        _show(client.get(consent_id), as_json)
+
+
+@app.command()
+def revoke(
+    as_: AsOption,
+    consent_id: IdArgument,
+    reason: ReasonOption = "subject-request",
+    server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
+) -> None:
+    """Revoke a consent; done when it prints."""
+    from enclave_api.client.authority import Authority
+
+    with plain_errors(), Authority.connect(server, as_) as client:
+        done = client.revoke(consent_id, reason)
+        show({"revoked": done.consent.consent_id, "log index": done.index}, as_json)
+
+
+@app.command()
+def pause(
+    as_: AsOption,
+    consent_id: IdArgument,
+    reason: ReasonOption = "subject-request",
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Pause a consent."""
+    from enclave_api.client.authority import Authority
+
+    with plain_errors(), Authority.connect(server, as_) as client:
+        _show(client.pause(consent_id, reason), False)
+
+
+@app.command()
+def resume(
+    as_: AsOption,
+    consent_id: IdArgument,
+    reason: ReasonOption = "subject-request",
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Resume a paused consent."""
+    from enclave_api.client.authority import Authority
+
+    with plain_errors(), Authority.connect(server, as_) as client:
+        _show(client.resume(consent_id, reason), False)
+
+
+def _show(consent: Any, as_json: bool) -> None:
+    from google.protobuf.json_format import MessageToDict
+
+    data = MessageToDict(consent, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    data["state"] = data["state"].rpartition("_")[2].lower()
+    show({name: value if isinstance(value, str | int) else json.dumps(value) for name, value in data.items()}, as_json)

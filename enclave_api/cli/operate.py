@@ -1,0 +1,122 @@
+"""For operators: make a home, issue development certificates, serve, make up data."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclave_api.cli.common import DEFAULT_SERVER, HomeOption, JsonOption, passphrase, plain_errors, show
+
+SIMULATED_NOTICE = """\
+================================================================================
+  SIMULATED EVIDENCE. No hardware vouches for this enclave: whoever operates
+  this machine can read everything. Fit for development and demonstration only.
+  模拟证明：没有硬件为本飞地担保，仅供开发与演示。
+================================================================================"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds init, serve, cert, data."""
+    app.command("init")(init)
+    app.command("serve")(serve)
+    app.command("cert")(cert)
+    app.command("data")(data)
+
+
+def init(
+    home: HomeOption,
+    host: Annotated[str, typer.Option(help="Name or address in the server's certificate.")] = "localhost",
+    catalog: Annotated[Path | None, typer.Option(help="Catalogue to start with; default: the built-in one.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a home: root secret, database, development CA, a certificate for each role.
+
+    Set HEIXIA_PASSPHRASE to wrap the root secret.
+    """
+    from enclave_api.app import utc_now
+    from enclave_api.home import create_home
+    from sandbox.vault.catalog import load_catalog
+
+    with plain_errors():
+        known = load_catalog(catalog)
+        made = create_home(home, passphrase=passphrase(), host=host, now=utc_now(), catalog=catalog)
+        facts = {
+            "home": str(made.path),
+            "root secret": "wrapped with your passphrase" if passphrase() else "IN THE CLEAR (no HEIXIA_PASSPHRASE)",
+            "catalogue": f"{len(known.departments)} departments, {len(known.datasets)} datasets, {len(known.fields)} fields",
+            "clients": ", ".join(sorted(path.name for path in (home / "clients").iterdir())),
+            "next": f"heixia serve --home {home}",
+        }
+        print(SIMULATED_NOTICE, file=sys.stderr)  # noqa: T201
+        show(facts, as_json)
+
+
+def serve(
+    home: HomeOption,
+    listen: Annotated[str, typer.Option(help="HOST:PORT to answer gRPC calls on; port 0 = any free.")] = DEFAULT_SERVER,
+    metrics: Annotated[str, typer.Option(help="HOST:PORT for Prometheus metrics, or `off`.")] = "127.0.0.1:9464",
+    reflection: Annotated[bool, typer.Option(help="Serve gRPC reflection to operators.")] = False,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; calls in flight are finished first."""
+    from enclave_api import app
+    from enclave_api.home import Home
+    from enclave_api.logs import set_up_logs
+
+    set_up_logs(log_level)
+    options = app.ServeOptions(listen, None if metrics == "off" else metrics, reflection, passphrase())
+
+    def ready(port: int, _: object) -> None:
+        print(SIMULATED_NOTICE, file=sys.stderr)  # noqa: T201
+        print(f"serving on {listen.rpartition(':')[0]}:{port}", flush=True)  # noqa: T201
+
+    with plain_errors():
+        asyncio.run(app.serve(Home(home), options, ready))
+
+
+def cert(
+    home: HomeOption,
+    role: Annotated[str, typer.Argument(help="institution, application, authority, steward, auditor, operator.")],
+    organisation: Annotated[str, typer.Argument(help="Bank, department, office: a-z, 0-9, - and _.")],
+    person: Annotated[str, typer.Argument(help="Person, where one matters (banks: four eyes).")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Issue a development certificate; banks and authorities also get a signing key, trusted from the next start on."""
+    from enclave_api.app import utc_now
+    from enclave_api.errors import Unauthenticated
+    from enclave_api.home import Home, issue_client
+    from enclave_api.identity import parse_uri
+
+    with plain_errors():
+        made = Home(home)
+        domain = made.settings().trust_domain
+        path = "/".join(part for part in (role, organisation, person) if part)
+        try:
+            principal = parse_uri(f"spiffe://{domain}/{path}", domain)
+        except Unauthenticated:
+            raise typer.BadParameter("no such role, or a malformed organisation or person") from None
+        show({"credentials": str(issue_client(made, principal, utc_now()))}, as_json)
+
+
+def data(
+    out: Annotated[Path, typer.Argument(help="Folder to write one file a dataset into.")],
+    companies: Annotated[int, typer.Option(help="How many companies.", min=1, max=200_000)] = 500,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same companies.")] = 7,
+    form: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
+    catalog: Annotated[Path | None, typer.Option(help="Catalogue; default: the built-in one.")] = None,
+) -> None:
+    """Make up companies: one table for each dataset of the catalogue, to load with `heixia steward load`."""
+    from rich.progress import track
+
+    from sandbox.vault.catalog import load_catalog
+    from sandbox.vault.synthetic import generate
+
+    with plain_errors():
+        world = generate(load_catalog(catalog), companies, seed)
+        out.mkdir(parents=True, exist_ok=True)
+        for name in track(list(world.catalog.datasets), description="making up data", disable=not sys.stderr.isatty()):
+            world.write(out, name, form)
+        (out / "subjects.txt").write_text("\n".join(world.subjects) + "\n")
+        show({"folder": str(out), "datasets": len(world.catalog.datasets), "companies": companies}, False)

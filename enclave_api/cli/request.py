@@ -1,0 +1,57 @@
+"""For application flows: ask for a limit. For anybody: verify a receipt, offline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show, table
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds request and verify."""
+    app.command("request")(request)
+    app.command("verify")(verify)
+
+
+def request(
+    as_: AsOption,
+    subject: Annotated[str, typer.Argument(help="uscc:<18 characters>")],
+    product: Annotated[str, typer.Argument(help="<institution>/<product>")],
+    consent_id: Annotated[str, typer.Argument(help="UUID of the registered consent.")],
+    request_id: Annotated[str | None, typer.Option(help="UUID; repeating one repeats its answer at no cost.")] = None,
+    receipt: Annotated[Path | None, typer.Option(help="Keep the receipt in this file.")] = None,
+    server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for a company's pre-approved limit."""
+    from enclave_api.client.application import Application
+
+    with plain_errors(), Application.connect(server, as_) as client:
+        limit = client.request_limit(subject=subject, product=product, consent_id=consent_id, request_id=request_id)
+        if receipt:
+            receipt.write_text(limit.receipt.dump())
+        facts: dict[str, object] = {"limit_yuan": limit.yuan, "valid_until": limit.valid_until.isoformat()}
+        if receipt:
+            facts["receipt"] = str(receipt)
+        show(facts, as_json)
+
+
+def verify(
+    receipt: Annotated[Path, typer.Argument(help="A receipt kept by `heixia request --receipt`.")],
+    policy: Annotated[Path, typer.Option(help="tlog-policy file: whose log you trust (HOME/public/log.policy).")],
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a receipt offline: what was claimed, the limit, the place in the log, who signed the log."""
+    from audit.policy import Policy
+    from audit.receipt import Receipt, verify_receipt
+
+    with plain_errors():
+        try:
+            kept, trust = receipt.read_text(), policy.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            fail("proof_invalid", f"cannot read {error.filename if isinstance(error, OSError) else receipt}")
+        steps = verify_receipt(Receipt.load(kept), Policy.parse(trust))
+        table(("step", "ok", "detail"), [(s.name, s.ok, s.detail) for s in steps], as_json)
+        if not all(step.ok for step in steps):
+            fail("proof_invalid", "The receipt does NOT verify")

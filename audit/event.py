@@ -1,90 +1,333 @@
 """Typed events: what an entry of the log may say, and nothing else.
 
-An entry is one RFC 8785 JSON object: `kind`, `v`, `time`, then the members of that kind, flat. Each kind is one frozen
-dataclass below; its annotations are the whole grammar. Encoding and decoding use the same checks, so what cannot be
-read back cannot be written, and free text cannot stand where a digest, a tag or a commitment belongs: that is how the
-log stays free of limits, names and subjects.
+An entry is one RFC 8785 JSON object of at most 65,535 bytes: `kind`, `v`, `time`, then the members of that kind,
+flat. Each kind is one frozen dataclass below; its annotations (audit/member.py) are the whole grammar. Encoding and
+decoding apply the same checks, so what could not be read back cannot be written. Unknown kinds, versions and members
+are refused, never skipped.
 """
 
-import re
-from collections.abc import Callable, Mapping
+import json
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
-from json import loads
-from typing import Annotated, ClassVar, Final, get_type_hints
+from datetime import datetime
+from typing import Any, ClassVar, Final
 
 import rfc8785
 
 from audit.errors import EventInvalid
+from audit.member import Count, Digest, Member, Names, Tag, Text, Time, floor_time, format_time, parse_time
 
-ENTRY_BYTES_MAX: Final = 65_535  # the length prefix in a tlog-tiles entry bundle is a uint16
-VERSION: Final = 1
-_INTEGER_MAX: Final = 2**53 - 1  # RFC 8785 numbers are IEEE doubles; beyond this two readers may disagree
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_TAG: Final = re.compile(r"[0-9a-f]{32}")
+__all__ = ["ENTRY_BYTES_MAX", "KINDS", "Event", "decode", "encode", "floor_time", "format_time", "parse_time"]
+
+ENTRY_BYTES_MAX: Final = 65_535  # the length before an entry in a tlog-tiles bundle is a uint16
+VERSION: Final = 1  # of the shapes below; a changed shape is a new version
+KINDS: Final[dict[str, type["Event"]]] = {}
 
 
-def floor_time(time: datetime) -> datetime:
-    """Cut an aware time down to whole milliseconds, in UTC."""
-    if time.tzinfo is None:
-        raise EventInvalid("a time without a zone")
-    return _EPOCH + (time - _EPOCH) // _MILLISECOND * _MILLISECOND
+@dataclass(frozen=True)
+class Event:
+    """Base of every kind. `kind` is the member of that name in the entry."""
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, kind: str = "", **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if kind:  # shapes that several kinds share have none
+            cls.kind = kind
+            KINDS[kind] = cls
 
 
-def format_time(time: datetime) -> str:
-    """Write a time as RFC 3339 UTC with milliseconds, `2026-11-23T08:00:00.000Z`; anything finer is cut off.
-
-    Raises:
-        EventInvalid: the time has no zone.
-    """
-    return floor_time(time).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-
-
-def parse_time(text: str) -> datetime:
-    """Read what `format_time` writes, and nothing else.
+def encode(event: Event, time: datetime) -> bytes:
+    """Write an event and its moment (cut to milliseconds) as the bytes of an entry.
 
     Raises:
-        EventInvalid: another shape, or no such moment.
+        EventInvalid: a member of a wrong type or form, or more than 65,535 bytes.
     """
-    if not _TIME.fullmatch(text):
-        raise EventInvalid("a time is not RFC 3339 UTC with milliseconds")
+    entry: dict[str, Any] = {"kind": event.kind, "v": VERSION, "time": format_time(time)}
+    for member in _MEMBERS[event.kind]:
+        value = getattr(event, member.name)
+        member.admit(value)
+        entry[member.name] = value
+    return _canonical(entry)
+
+
+def decode(body: bytes) -> tuple[Event, datetime]:
+    """Read the bytes of an entry; `encode` of the result gives the same bytes.
+
+    Raises:
+        EventInvalid: not canonical JSON of a known kind, version and shape.
+    """
+    if len(body) > ENTRY_BYTES_MAX:
+        raise EventInvalid("an entry above 65,535 bytes")
+    entry = _parse(body)
+    kind = entry.get("kind")
+    shape = KINDS.get(kind) if isinstance(kind, str) else None
+    if shape is None:
+        raise EventInvalid("an entry of an unknown kind")
+    if type(entry.get("v")) is not int or entry["v"] != VERSION:
+        raise EventInvalid("an entry of an unknown version")
+    members = _MEMBERS[shape.kind]
+    if entry.keys() != {"kind", "v", "time"}.union(member.name for member in members):
+        raise EventInvalid(f"an entry of kind {shape.kind} lacks members or has unknown ones")
+    if not isinstance(entry["time"], str):
+        raise EventInvalid("the time of an entry is no string")
+    event = shape(**{member.name: _frozen(entry[member.name]) for member in members})
+    time = parse_time(entry["time"])
+    # One comparison refuses white space, key order, escapes, number forms and doubled members alike.
+    if encode(event, time) != body:
+        raise EventInvalid("an entry is not canonical")
+    return event, time
+
+
+def _parse(body: bytes) -> dict[str, Any]:
     try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise EventInvalid("a time names no moment") from error
+        entry = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise EventInvalid("an entry is not JSON") from error
+    if not isinstance(entry, dict):
+        raise EventInvalid("an entry is no JSON object")
+    return entry
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _canonical(entry: dict[str, Any]) -> bytes:
+    try:
+        body = rfc8785.dumps(entry)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        raise EventInvalid("an entry holds text that is not Unicode") from error
+    if len(body) > ENTRY_BYTES_MAX:
+        raise EventInvalid("an entry above 65,535 bytes")
+    return body
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _INTEGER_MAX
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _is_names(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+@dataclass(frozen=True)
+class EnclaveStarted(Event, kind="enclave.started"):
+    """A process of the service began to serve, with this evidence."""
+
+    evidence_hash: Digest
+    evidence_format: Text
+    isolation: Text
+    version: Text
 
 
-def _is_time(value: object) -> bool:
-    return isinstance(value, str) and format_time(parse_time(value)) == value
+@dataclass(frozen=True)
+class DatasetPublished(Event, kind="dataset.published"):
+    """A department described a dataset."""
+
+    dataset: Text
+    by: Text
+    fields: Count
+    catalog_hash: Digest
 
 
-def _is_digest(value: object) -> bool:
-    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+@dataclass(frozen=True)
+class DatasetLoaded(Event, kind="dataset.loaded"):
+    """Records entered the vault: load number, rows, digest of the content, the moment the data speaks of."""
+
+    dataset: Text
+    by: Text
+    load: Count
+    rows: Count
+    content_hash: Digest
+    event_at: Time
 
 
-def _is_tag(value: object) -> bool:
-    return isinstance(value, str) and _TAG.fullmatch(value) is not None
+@dataclass(frozen=True)
+class _DatasetSwitch(Event):
+    dataset: Text
+    by: Text
+    reason: Text
 
 
-type_Check = Callable[[object], bool]
-Text = Annotated[str, _is_text]
-Count = Annotated[int, _is_count]  # 0 .. 2**53 - 1
-Names = Annotated[tuple[str, ...], _is_names]
-Time = Annotated[str, _is_time]  # format_time
-Digest = Annotated[str, _is_digest]  # SHA-256, 64 lower-case hex digits
-Tag = Annotated[str, _is_tag]  # HMAC-SHA-256 cut to 16 bytes, 32 lower-case hex digits
+class DatasetSuspended(_DatasetSwitch, kind="dataset.suspended"):
+    """A steward stopped every use of a dataset."""
+
+
+class DatasetResumed(_DatasetSwitch, kind="dataset.resumed"):
+    """A steward allowed a dataset's use again."""
+
+
+@dataclass(frozen=True)
+class ConsentGranted(Event, kind="consent.granted"):
+    """An authority's signed consent was verified and registered."""
+
+    consent: Text
+    consent_hash: Digest
+    authority: Text
+    institution: Text
+    products: Names
+    purpose: Text
+    subject_tag: Tag
+    field_set_hash: Digest
+    not_before: Time
+    expires: Time
+    max_uses: Count
+
+
+@dataclass(frozen=True)
+class _ConsentChange(Event):
+    consent: Text
+    by: Text
+    reason: Text
+
+
+class ConsentRevoked(_ConsentChange, kind="consent.revoked"):
+    """A consent ended for good: no later entry may use it."""
+
+
+class ConsentPaused(_ConsentChange, kind="consent.paused"):
+    """A consent may not be used until resumed."""
+
+
+class ConsentResumed(_ConsentChange, kind="consent.resumed"):
+    """A paused consent may be used again."""
+
+
+@dataclass(frozen=True)
+class VersionSubmitted(Event, kind="version.submitted"):
+    """An institution uploaded a sealed bundle."""
+
+    institution: Text
+    version: Text
+    manifest_hash: Digest
+    bundle_hash: Digest
+    model_hash: Digest
+    rules_hash: Digest
+    by: Text
+
+
+@dataclass(frozen=True)
+class VersionAdmitted(Event, kind="version.admitted"):
+    """A version passed the inspection behind the walls."""
+
+    version: Text
+
+
+@dataclass(frozen=True)
+class VersionRefused(Event, kind="version.refused"):
+    """A version failed the inspection, with this code."""
+
+    version: Text
+    code: Text
+
+
+@dataclass(frozen=True)
+class VersionApproved(Event, kind="version.approved"):
+    """A second person of the institution approved a version."""
+
+    version: Text
+    by: Text
+
+
+@dataclass(frozen=True)
+class VersionPromoted(Event, kind="version.promoted"):
+    """A version became its product's champion, in place of `previous`."""
+
+    version: Text
+    by: Text
+    previous: Text | None
+
+
+@dataclass(frozen=True)
+class _VersionSwitch(Event):
+    version: Text
+    by: Text
+    reason: Text
+
+
+class VersionSuspended(_VersionSwitch, kind="version.suspended"):
+    """A version may not score until resumed."""
+
+
+class VersionResumed(_VersionSwitch, kind="version.resumed"):
+    """A suspended version may score again."""
+
+
+@dataclass(frozen=True)
+class VersionRetired(Event, kind="version.retired"):
+    """A version ended for good."""
+
+    version: Text
+    by: Text
+
+
+@dataclass(frozen=True)
+class Decision(Event, kind="decision"):
+    """One answered call. Outcome and limit are commitments (audit/receipt.py): no value and no name stands here."""
+
+    request_hash: Digest
+    caller: Text
+    institution: Text
+    product: Text
+    version: Text
+    bundle_hash: Digest
+    rules_hash: Digest
+    evidence_hash: Digest
+    consent_hash: Digest
+    consent_index: Count
+    use: Count
+    max_uses: Count
+    subject_tag: Tag
+    field_set_hash: Digest
+    records_hash: Digest
+    outcome: Digest
+    limit: Digest
+    bits_milli: Count
+    bits_total_milli: Count
+    isolation: Text
+    seq: Count
+
+
+@dataclass(frozen=True)
+class Refusal(Event, kind="refusal"):
+    """One call stopped by a law; before a valid consent is found there is no subject tag."""
+
+    code: Text
+    caller: Text
+    request_hash: Digest
+    institution: Text
+    product: Text
+    version: Text | None
+    consent_hash: Digest | None
+    subject_tag: Tag | None
+    seq: Count
+
+
+@dataclass(frozen=True)
+class AuditRead(Event, kind="audit.read"):
+    """Somebody read the log through the service."""
+
+    by: Text
+    what: Text
+
+
+@dataclass(frozen=True)
+class AuditExported(Event, kind="audit.exported"):
+    """Somebody took entries `first` to `last`, both included, out of the service."""
+
+    by: Text
+    what: Text
+    first: Count
+    last: Count
+
+
+@dataclass(frozen=True)
+class BudgetChanged(Event, kind="budget.changed"):
+    """The bits that may leave within a scope were set anew, in thousandths of a bit."""
+
+    by: Text
+    scope: Text
+    bits_milli: Count
+
+
+@dataclass(frozen=True)
+class ConfigChanged(Event, kind="config.changed"):
+    """The service runs under another configuration from here on."""
+
+    by: Text
+    config_hash: Digest
+
+
+_MEMBERS: Final = {kind: tuple(Member.of(field) for field in fields(shape)) for kind, shape in KINDS.items()}

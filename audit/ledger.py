@@ -1,0 +1,243 @@
+"""The ledger: the one way to change state.
+
+A change is a function. It is given a connection inside the transaction and the position its entry will have; it
+writes what it must to any table, and returns the event that says so. Entry, projections, hashes, head and signed
+checkpoint become durable in ONE transaction, and only then does the caller get an answer, with a proof under that
+checkpoint. So there is no state without its entry, no entry without its state, and no answer without both.
+
+One thread writes. It takes all that is waiting into one transaction (group commit), each change in a savepoint of its
+own: one that is refused leaves no trace and disturbs no other. Failures are sorted in two: the lock was not to be had,
+then nothing happened and the ledger goes on; or anything else, then the outcome is unknown and the ledger closes,
+because only reading the database again can tell what is true.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Engine
+
+from audit import store
+from audit.batch import BatchWriter, Change, Committed, Outcome, Position
+from audit.errors import EntryUnknown, LedgerBusy, LedgerClosed, LedgerCorrupt, ProofInvalid
+from audit.merkle import inclusion_proof, verify_inclusion
+from audit.note import NoteSigner
+from audit.proof import format_proof
+from audit.schema import database_errors
+from audit.tiles import tile_reader
+
+__all__ = ["BATCH_MAX", "QUEUE_MAX", "Change", "Committed", "Ledger", "Position"]
+
+BATCH_MAX: Final = 256  # changes in a transaction: bounds how long others wait for one answer
+QUEUE_MAX: Final = 4_096  # changes waiting: beyond this it is kinder to say no at once (Tessera's pushback)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Waiter:
+    """A change and who waits for it: a coroutine on a loop, or a thread."""
+
+    change: Change[Any]
+    future: "asyncio.Future[Any] | Future[Any]"
+    loop: asyncio.AbstractEventLoop | None
+
+
+class Ledger:
+    """An append-only log in a database, with the state that its entries describe. Made by `open`."""
+
+    def __init__(self, engine: Engine, batches: BatchWriter, on_fatal: Callable[[BaseException], None]) -> None:
+        self._engine, self._batches, self._on_fatal = engine, batches, on_fatal
+        self._head = batches.head
+        self._waiting: deque[_Waiter] = deque()
+        self._wake = threading.Condition(threading.Lock())
+        self._closed = False
+        # A daemon: a process that ends without close() loses nothing that was answered, and must not hang.
+        self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(
+        cls,
+        engine: Engine,
+        signer: NoteSigner,
+        origin: str,
+        clock: Callable[[], datetime],
+        on_fatal: Callable[[BaseException], None] = lambda _: None,
+    ) -> "Ledger":
+        """Open the log, its right edge re-derived; an empty database gets the head of an empty log.
+
+        Args:
+            engine: from `audit.schema.open_engine`.
+            signer: signs checkpoints; its name is the origin.
+            origin: the log's name, the first line of each checkpoint.
+            clock: the present time, with a zone; called on the writer's thread.
+            on_fatal: called once, on the writer's thread, when the ledger closed itself.
+
+        Raises:
+            LedgerCorrupt: the stored log does not re-derive, or is another key's or another origin's.
+            LedgerBusy: another process holds the write lock.
+        """
+        return cls(engine, BatchWriter(engine, signer, origin, clock), on_fatal)
+
+    async def append(self, change: Change[T]) -> Committed[T]:
+        """Run a change and wait until it is durable.
+
+        A caller that is cancelled while it waits does not learn whether its change was made: it was not if its batch
+        had not begun, and may have been otherwise.
+
+        Raises:
+            Exception: whatever the change raised; then it left no trace.
+            LedgerBusy: the queue is full or the lock not to be had; the change was not made.
+            LedgerClosed: the ledger closed; if it did so while waiting, the outcome is unknown.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Committed[T]] = loop.create_future()
+        self._put(_Waiter(change, future, loop))
+        return await future
+
+    def append_sync(self, change: Change[T]) -> Committed[T]:
+        """Do as `append`, blocking the calling thread."""
+        future: Future[Committed[T]] = Future()
+        self._put(_Waiter(change, future, None))
+        return future.result()
+
+    @property
+    def size(self) -> int:
+        """Entries in the log, as of this ledger's last commit."""
+        return self._head.size
+
+    @property
+    def checkpoint(self) -> str:
+        """The signed checkpoint of this ledger's last commit."""
+        return self._head.checkpoint
+
+    def entry(self, index: int) -> bytes:
+        """Read an entry, checked against its leaf hash.
+
+        Raises:
+            EntryUnknown: no such entry.
+            LedgerCorrupt: the entry is not what was hashed.
+        """
+        if not 0 <= index < self._head.size:
+            raise EntryUnknown(f"no entry {index}")
+        return self.entries(index, 1)[0][1]
+
+    def entries(self, first: int, count: int) -> list[tuple[int, bytes]]:
+        """Read up to `count` entries from index `first` on, as (index, bytes); fewer where the log ends.
+
+        Raises:
+            LedgerCorrupt: an entry is missing or is not what was hashed.
+        """
+        first = max(first, 0)
+        count = min(count, self._head.size - first)
+        if count <= 0:
+            return []
+        with database_errors(), self._engine.connect() as connection:
+            return store.read_entries(connection, first, count)
+
+    def prove(self, index: int) -> str:
+        """Return the tlog-proof of an entry under the present checkpoint; it has been verified.
+
+        Raises:
+            EntryUnknown: no such entry.
+            LedgerCorrupt: the stored hashes do not lead to the signed root.
+        """
+        head = self._head  # one snapshot: proof and checkpoint must be of one size
+        if not 0 <= index < head.size:
+            raise EntryUnknown(f"no entry {index}")
+        with database_errors(), self._engine.connect() as connection:
+            read = tile_reader(head.size, lambda tile: store.read_tile(connection, tile))
+            hashes, leaf = inclusion_proof(index, head.size, read), read(0, index)
+        try:
+            verify_inclusion(leaf, index, head.size, hashes, head.root)
+        except ProofInvalid as error:
+            raise LedgerCorrupt(f"the stored hashes around entry {index} do not lead to the signed root") from error
+        return format_proof(index, hashes, head.checkpoint)
+
+    def close(self) -> None:
+        """Write what is waiting, then stop. Later appends get LedgerClosed; reading goes on to work."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _put(self, waiter: _Waiter) -> None:
+        with self._wake:
+            if self._closed:
+                raise LedgerClosed("the ledger is closed")
+            if len(self._waiting) >= QUEUE_MAX:
+                raise LedgerBusy("too many changes are waiting")
+            self._waiting.append(waiter)
+            self._wake.notify()
+
+    def _take(self) -> list[_Waiter]:
+        """Wait for changes and take a batch of them; none when closed and drained."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._waiting or self._closed)
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
+
+    def _write_forever(self) -> None:
+        batch: list[_Waiter] = []
+        try:
+            while batch := self._take():
+                if batch := [waiter for waiter in batch if not waiter.future.cancelled()]:
+                    _deliver(batch, self._write(batch))
+                    batch = []
+        except BaseException as error:  # the thread is the last to see it
+            self._fail(batch, error)
+        finally:
+            self._batches.close()
+
+    def _write(self, batch: Sequence[_Waiter]) -> Sequence[Outcome]:
+        try:
+            outcomes = self._batches.write([waiter.change for waiter in batch])
+        except LedgerBusy as error:
+            return [LedgerBusy(*error.args) for _ in batch]
+        self._head = self._batches.head
+        return outcomes
+
+    def _fail(self, batch: Sequence[_Waiter], cause: BaseException) -> None:
+        with self._wake:
+            self._closed = True
+            lost = [*batch, *self._waiting]
+            self._waiting.clear()
+        # An error for each: one that is raised in two places mixes up their tracebacks.
+        _deliver(lost, [_closed_by(cause) for _ in lost])
+        self._on_fatal(cause)
+
+
+def _closed_by(cause: BaseException) -> LedgerClosed:
+    error = LedgerClosed("the ledger closed after a failure whose outcome is unknown")
+    error.__cause__ = cause
+    return error
+
+
+def _deliver(waiters: Sequence[_Waiter], outcomes: Sequence[Outcome]) -> None:
+    """Give each waiter its outcome, with one wake-up for each event loop rather than for each waiter."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[Any, Outcome]]] = {}
+    for waiter, outcome in zip(waiters, outcomes, strict=True):
+        by_loop.setdefault(waiter.loop, []).append((waiter.future, outcome))
+    for loop, pairs in by_loop.items():
+        if loop is None:
+            _resolve(pairs)
+            continue
+        try:
+            loop.call_soon_threadsafe(_resolve, pairs)
+        except RuntimeError:  # the loop is closed: nobody waits there any more
+            continue
+
+
+def _resolve(pairs: Sequence[tuple[Any, Outcome]]) -> None:
+    for future, outcome in pairs:
+        if future.done():  # cancelled meanwhile
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

@@ -25,7 +25,7 @@ from sqlalchemy import Engine
 from audit import store
 from audit.batch import BatchWriter, Change, Committed, Outcome, Position
 from audit.errors import EntryUnknown, LedgerBusy, LedgerClosed, LedgerCorrupt, ProofInvalid
-from audit.merkle import inclusion_proof, verify_inclusion
+from audit.merkle import consistency_proof, inclusion_proof, verify_inclusion
 from audit.note import NoteSigner
 from audit.proof import format_proof
 from audit.schema import database_errors
@@ -159,6 +159,19 @@ class Ledger:
         except ProofInvalid as error:
             raise LedgerCorrupt(f"the stored hashes around entry {index} do not lead to the signed root") from error
         return format_proof(index, hashes, head.checkpoint)
+
+    def prove_consistency(self, old: int) -> tuple[list[bytes], str]:
+        """Return the RFC 6962 proof that the log of size `old` is a prefix of the present one, and its checkpoint.
+
+        Raises:
+            EntryUnknown: the log was never of that size, or the size is 0 (nothing to prove).
+        """
+        head = self._head
+        if not 0 < old <= head.size:
+            raise EntryUnknown(f"no log of size {old}")
+        with database_errors(), self._engine.connect() as connection:
+            read = tile_reader(head.size, lambda tile: store.read_tile(connection, tile))
+            return consistency_proof(old, head.size, read), head.checkpoint
 
     def close(self) -> None:
         """Write what is waiting, then stop. Later appends get LedgerClosed; reading goes on to work."""

@@ -12,8 +12,7 @@ import grpc
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health.aio import HealthServicer
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from heixia.attestation.v1 import attestation_pb2_grpc
 from heixia.audit.v1 import audit_pb2_grpc
@@ -204,7 +203,7 @@ async def _add_services(server: grpc.aio.Server, enclave: Service, options: Serv
     consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentServicer(enclave.consents, utc_now), server)
     precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(PreCreditServicer(enclave.decider), server)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(enclave.ledger), server)
-    checks = HealthServicer()
+    checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *SERVICES):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -220,7 +219,7 @@ def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> Enclav
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return EnclaveFacts(
         recipient=keys.recipient.public(),
-        ledger_vkey=str(log_signer(keys, settings.log_origin).verifier),
+        ledger_vkey=log_signer(keys, settings.log_origin).verifier.vkey,
         tls_key_hash=hashlib.sha256(spki).hexdigest(),
         code_digest=code_digest(),
         config_digest=settings.digest,

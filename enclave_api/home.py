@@ -124,7 +124,7 @@ def create_home(
     (path / "catalog.yaml").write_text(text)
     keys = create_root(home.root_key, passphrase)
     signer = log_signer(keys, log_origin)
-    home.policy.write_text(f"log {signer.verifier}\nquorum none\n")
+    home.policy.write_text(f"log {signer.verifier.vkey}\nquorum none\n")
     open_engine(home.database, create=True).dispose()
     for name in _TRUST_FILE.values():
         (path / "trust" / name).write_text('{"keys": []}\n')

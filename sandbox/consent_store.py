@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from joserfc.jwk import KeySet
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
-from audit.event import ConsentGranted, ConsentPaused, ConsentResumed, ConsentRevoked, format_time
+from audit.event import ConsentGranted, ConsentPaused, ConsentResumed, ConsentRevoked, Event, format_time
 from audit.ledger import Ledger, Position
 from sandbox import tables
 from sandbox.consent import (
@@ -90,7 +90,7 @@ class ConsentStore:
             ConsentTransition: its state does not allow that.
         """
 
-        def apply(connection: Connection, _: Position) -> tuple[ConsentRevoked, StoredConsent]:
+        def apply(connection: Connection, _: Position) -> tuple[Event, StoredConsent]:
             row = self._own(connection, consent_id, authority)
             state = next_state(State(row.state), what)
             mine = tables.consent.c.consent_id == consent_id

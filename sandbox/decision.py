@@ -35,7 +35,7 @@ from sandbox.consent_store import ConsentStore, StoredConsent, spend_use
 from sandbox.disclosure import charge, price_milli
 from sandbox.errors import JailUnavailable, RequestIdReused, VersionSuspended
 from sandbox.gate import release_delay, snap
-from sandbox.jail.pool import ScoreStatus
+from sandbox.jail.status import ScoreStatus
 from sandbox.vault.datasets import check_open
 from sandbox.vault.sealing import digest
 from sandbox.vault.subject import parse_subject

@@ -13,7 +13,7 @@ SIMULATED_NOTICE = """\
 ================================================================================
   SIMULATED EVIDENCE. No hardware vouches for this enclave: whoever operates
   this machine can read everything. Fit for development and demonstration only.
-  模拟证明：没有硬件为本飞地担保，仅供开发与演示。
+  模拟证明：没有可信硬件为本环境背书，仅供开发与演示。
 ================================================================================"""
 
 
@@ -45,7 +45,8 @@ def init(
         facts = {
             "home": str(made.path),
             "root secret": "wrapped with your passphrase" if passphrase() else "IN THE CLEAR (no HEIXIA_PASSPHRASE)",
-            "catalogue": f"{len(known.departments)} departments, {len(known.datasets)} datasets, {len(known.fields)} fields",
+            "departments": len(known.departments),
+            "fields": len(known.fields),
             "clients": ", ".join(sorted(path.name for path in (home / "clients").iterdir())),
             "next": f"heixia serve --home {home}",
         }

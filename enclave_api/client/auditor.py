@@ -36,6 +36,11 @@ class Auditor(Client):
         """The newest signed checkpoint."""
         return self.call(self._stub.GetCheckpoint, pb.GetCheckpointRequest()).checkpoint
 
+    def consistency(self, old_size: int) -> tuple[list[bytes], str]:
+        """The proof that a log of `old_size` entries is a prefix of the newest checkpoint's, and that checkpoint."""
+        answer = self.call(self._stub.GetConsistencyProof, pb.GetConsistencyProofRequest(old_size=old_size))
+        return list(answer.proof), answer.checkpoint
+
     def entry(self, index: int) -> LogEntry:
         """One entry with its proof."""
         answer = self.call(self._stub.GetEntry, pb.GetEntryRequest(index=index))

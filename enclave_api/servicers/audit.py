@@ -24,7 +24,6 @@ class AuditServicer(rpc.AuditServiceServicer):
     ledger: Ledger
 
     ExportEntries: Any = not_served
-    GetConsistencyProof = not_served
     GetStatistics = not_served
     ListAnomalies = not_served
     SearchEntries = not_served
@@ -48,6 +47,13 @@ class AuditServicer(rpc.AuditServiceServicer):
         found = self.ledger.entries(request.first, count)
         await self._record(f"entries {request.first}+{count}")
         return pb.ListEntriesResponse(entries=[converters.entry(i, body) for i, body in found], size=size)
+
+    async def GetConsistencyProof(
+        self, request: pb.GetConsistencyProofRequest, context: Context
+    ) -> pb.GetConsistencyProofResponse:
+        """That an older log is a prefix of today's."""
+        proof, checkpoint = self.ledger.prove_consistency(request.old_size)
+        return pb.GetConsistencyProofResponse(proof=proof, checkpoint=checkpoint)
 
     async def _record(self, what: str) -> None:
         by = str(caller())

@@ -1,20 +1,14 @@
-"""Fixtures of the ledger's tests, and unhurried property tests."""
+"""Fixtures of the ledger's tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from sqlalchemy import Engine
 
 from audit.ledger import Ledger
 from audit.schema import open_engine
 from tests.unit.audit.ledgers import SPENT, open_ledger
-
-# No law here is about speed, and a shared machine breaks deadlines.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
-
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:

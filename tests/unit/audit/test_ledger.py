@@ -21,7 +21,7 @@ from audit.errors import (
 )
 from audit.event import Event, decode
 from audit.ledger import Committed, Ledger, Position
-from audit.merkle import EMPTY_ROOT
+from audit.merkle import EMPTY_ROOT, verify_consistency
 from audit.note import Checkpoint
 from audit.proof import TlogProof
 from audit.schema import open_engine
@@ -55,6 +55,20 @@ def test_an_append_is_entry_state_and_proof(engine: Engine, ledger: Ledger) -> N
     assert ledger.entry(0) == done.body
     assert ledger.prove(0) == done.proof
     assert check_whole(engine) == TRUST.verify(ledger.checkpoint)
+
+
+def test_every_older_log_is_a_proven_prefix(ledger: Ledger) -> None:
+    """From each earlier checkpoint a proof leads to the newest; a size that never was has none."""
+    older = [TRUST.verify(ledger.append_sync(spend(str(i))).proof.partition("\n\n")[2]) for i in range(9)]
+    newest = TRUST.verify(ledger.checkpoint)
+    for one in older:
+        proof, checkpoint = ledger.prove_consistency(one.size)
+        assert checkpoint == ledger.checkpoint
+        verify_consistency(one.size, newest.size, one.root, newest.root, proof)
+    with pytest.raises(EntryUnknown):
+        ledger.prove_consistency(10)
+    with pytest.raises(EntryUnknown):
+        ledger.prove_consistency(0)
 
 
 def test_a_refused_change_leaves_no_trace(engine: Engine, ledger: Ledger) -> None:

@@ -240,6 +240,8 @@ def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def clip(text: str, length: int = 64) -> str:
+def clip(text: str | bytes, length: int = 64) -> str:
     """Make a stranger's name fit to be shown: printable, one line, bounded."""
+    if isinstance(text, bytes):  # so protobuf gives a proto2 string that is not UTF-8
+        text = text[:length].decode("ascii", "replace")
     return "".join(c if c.isprintable() else "?" for c in text[:length])

@@ -179,5 +179,5 @@ def _scalar(key: str, node: yaml.Node, problems: Problems) -> Text | None:
         problems.add(node.start_mark, f"`{key}` must be a text or a number")
         return None
     quoted = node.style in ("'", '"')
-    exact = node.style is None or quoted
-    return Text(node.value, node.start_mark.line + 1, node.start_mark.column + 1 + quoted, exact)
+    block = node.style in ("|", ">")
+    return Text(node.value, node.start_mark.line + 1, node.start_mark.column + 1 + quoted, not block)

@@ -1,0 +1,150 @@
+"""Errors of the black box.
+
+ServiceError
+└── JailUnavailable     no walled process can be had just now; repeat
+└── WorkerMisbehaved    internal: a walled process broke the channel's rules; never leaves sandbox/jail
+"""
+
+from typing import ClassVar
+
+from audit.errors import CallerError, ServiceError
+
+
+class JailUnavailable(ServiceError):
+    """No walled process could be made or is free within the deadline; nothing was computed, repeating may help."""
+
+    code = "jail_unavailable"
+    retryable: ClassVar[bool] = True
+
+
+class WorkerMisbehaved(ServiceError):
+    """A walled process closed, was silent too long, or sent what the channel does not allow.
+
+    Raised and caught inside sandbox/jail; callers see a model failure or a refused report instead.
+    """
+
+    code = "jail_worker_misbehaved"
+
+
+class VaultCorrupt(ServiceError):
+    """A stored, sealed value does not open: the database was changed, or belongs to another root secret."""
+
+    code = "vault_corrupt"
+
+
+class ConsentInvalid(CallerError):
+    """The consent's shape, signer or caps are wrong; nothing was registered."""
+
+    code = "consent_invalid"
+
+
+class ConsentRefused(CallerError):
+    """Base of the laws that a use or a change of a consent can break."""
+
+
+class ConsentUnknown(ConsentRefused):
+    """No such consent."""
+
+    code = "consent_unknown"
+
+
+class ConsentDuplicate(ConsentRefused):
+    """Its id is registered already."""
+
+    code = "consent_duplicate"
+
+
+class ConsentNotYours(ConsentRefused):
+    """Another authority signed or registered it."""
+
+    code = "consent_not_yours"
+
+
+class ConsentTransition(ConsentRefused):
+    """Its state does not allow that change."""
+
+    code = "consent_transition"
+
+
+class ConsentSubjectMismatch(ConsentRefused):
+    """It is another subject's."""
+
+    code = "consent_subject_mismatch"
+
+
+class ConsentProductMismatch(ConsentRefused):
+    """It is for another institution, product or purpose."""
+
+    code = "consent_product_mismatch"
+
+
+class ConsentFieldsMissing(ConsentRefused):
+    """The champion reads fields that it does not name."""
+
+    code = "consent_fields_missing"
+
+
+class ConsentNotYetValid(ConsentRefused):
+    """Its time has not begun."""
+
+    code = "consent_not_yet_valid"
+
+
+class ConsentExpired(ConsentRefused):
+    """Its time is over."""
+
+    code = "consent_expired"
+
+
+class ConsentExhausted(ConsentRefused):
+    """Its uses are spent."""
+
+    code = "consent_exhausted"
+
+
+class ConsentRevoked(ConsentRefused):
+    """It was revoked, superseded or invalidated."""
+
+    code = "consent_revoked"
+
+
+class ConsentPaused(ConsentRefused):
+    """It is paused."""
+
+    code = "consent_paused"
+
+
+class RequestIdReused(CallerError):
+    """The request id was used with another consent, subject or product."""
+
+    code = "request_id_reused"
+
+
+class BudgetSpent(CallerError):
+    """No bits are left about this subject for this institution in this calendar year."""
+
+    code = "budget_spent"
+
+
+class VersionSuspended(CallerError):
+    """The product's champion is suspended."""
+
+    code = "version_suspended"
+
+
+class DatasetClosed(CallerError):
+    """The dataset is not published, or suspended by its steward."""
+
+    code = "dataset_closed"
+
+
+class DatasetNotYours(CallerError):
+    """The dataset belongs to another department."""
+
+    code = "dataset_not_yours"
+
+
+class LoadInvalid(CallerError):
+    """The rows of a load are malformed, doubled, too many, or of another layout; nothing was stored."""
+
+    code = "load_invalid"

@@ -1,0 +1,33 @@
+"""The gate."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.gate import snap
+
+LEVELS = st.lists(st.integers(1, 10**10), unique=True, max_size=63).map(lambda rest: [0, *sorted(rest)])
+
+
+@given(st.floats(), LEVELS)
+def test_snap_gives_a_level_not_above_the_value(value: float, levels: list[int]) -> None:
+    """Whatever a model returns, only a level leaves, and never a larger one than it said."""
+    level = snap(value, levels)
+    assert level in levels
+    assert level == 0 or level <= value
+
+
+@given(st.floats(0, 1e12), LEVELS)
+def test_snap_gives_the_largest_such_level(value: float, levels: list[int]) -> None:
+    """No level lies between the answer and the value."""
+    assert not [level for level in levels if snap(value, levels) < level <= value]
+
+
+def test_snap_declines_what_is_no_limit() -> None:
+    """NaN, infinities, negative values and an empty grid are no offer; a level itself is kept."""
+    for value in (math.nan, math.inf, -math.inf, -0.01):
+        assert snap(value, (0, 50_000)) == 0
+    assert snap(1e9, ()) == 0
+    assert snap(50_000.0, (0, 50_000)) == 50_000
+    assert snap(49_999.999, (0, 50_000)) == 0

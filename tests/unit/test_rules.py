@@ -1,0 +1,239 @@
+"""The bank's own rules: what they decide, what is refused, and that they fail closed."""
+
+import contextlib
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_registry.errors import Problem, RulesInvalid
+from model_registry.rules import Rules, compile_rules
+from model_registry.rules_text import RULES_BYTES_MAX
+
+FIELDS = {
+    "tax.arrears.count_12m": "integer",
+    "tax.declaration.sales_12m": "number",
+    "market.company.industry": "category",
+    "market.company.listed": "boolean",
+    "market.company.founded": "date",
+}
+SALES, COUNT = "tax.declaration.sales_12m", "tax.arrears.count_12m"
+
+
+def rules(text: str) -> Rules:
+    """Compiled rules."""
+    return compile_rules(text.encode(), FIELDS, {"market.company.industry": ("retail", "mining")})
+
+
+def one(group: str, body: str) -> Rules:
+    """Rules of one rule and, beside it, a cap of 100 yuan."""
+    caps = "" if group == "caps" else "caps: [{name: base, limit: 100}]\n"
+    return rules(f"version: 1\n{caps}{group}:\n  - {{name: it, {body}}}\n")
+
+
+def problems(text: str | bytes) -> tuple[Problem, ...]:
+    """What is wrong with a file."""
+    with pytest.raises(RulesInvalid) as refused:
+        compile_rules(text if isinstance(text, bytes) else text.encode(), FIELDS)
+    return refused.value.problems
+
+
+def test_exclusions_and_cutoffs_decline() -> None:
+    """A true exclusion or cutoff is no offer; a false one changes nothing."""
+    exclusion = one("exclusions", f"when: {COUNT} > 2")
+    assert exclusion.limit(0.5, {COUNT: 3}) is None
+    assert exclusion.limit(0.5, {COUNT: 2}) == 100.0
+    cutoff = one("cutoffs", "when: model.score < 0.4")
+    assert cutoff.limit(0.39, {}) is None
+    assert cutoff.limit(0.4, {}) == 100.0
+
+
+def test_the_limit_is_the_smallest_cap_that_applies() -> None:
+    """Caps with a false condition do not count; where none applies there is no offer."""
+    made = rules(
+        f"version: 1\ncaps:\n  - {{name: a, limit: '{SALES} * 0.5'}}\n"
+        "  - {name: b, when: model.score < 0.5, limit: 1000}\n"
+    )
+    assert made.limit(0.9, {SALES: 5000.0}) == 2500.0
+    assert made.limit(0.1, {SALES: 5000.0}) == 1000.0
+    assert one("caps", "when: model.score > 0.5, limit: 7").limit(0.5, {}) is None
+
+
+def test_without_caps_the_output_is_the_limit() -> None:
+    """A model that predicts yuan needs no cap; without rules at all likewise."""
+    assert compile_rules(b"", FIELDS).limit(1234.5, {}) == 1234.5
+    assert rules("version: 1\ncutoffs: [{name: a, when: model.score < 10.0}]").limit(1234.5, {}) == 1234.5
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, -1.0])
+def test_an_output_that_is_no_limit_declines(score: float) -> None:
+    """Without caps nothing but a finite amount >= 0 is an offer."""
+    assert compile_rules(b"", FIELDS).limit(score, {}) is None
+
+
+def test_a_score_that_is_not_a_number_never_passes_a_cutoff() -> None:
+    """Every comparison with NaN is false, which must not read as `not cut off`."""
+    assert one("cutoffs", "when: model.score < 0.4").limit(math.nan, {}) is None
+
+
+@pytest.mark.parametrize("group", ["exclusions", "cutoffs", "caps"])
+def test_missing_declines_unless_told(group: str) -> None:
+    """A field without a value declines by default, and where the rule says so."""
+    condition = f"when: {COUNT} > 2" + (", limit: 50" if group == "caps" else "")
+    for body in (condition, f"{condition}, missing: decline"):
+        assert one(group, body).limit(0.5, {COUNT: None}) is None
+        assert one(group, body).limit(0.5, {}) is None
+
+
+def test_missing_can_skip_or_be_replaced() -> None:
+    """`skip` leaves the rule out; a value stands in for the missing field."""
+    assert one("exclusions", f"when: {COUNT} > 2, missing: skip").limit(0.5, {}) == 100.0
+    assert one("exclusions", f"when: {COUNT} > 2, missing: 3").limit(0.5, {}) is None
+    assert one("exclusions", f"when: {COUNT} > 2, missing: 0").limit(0.5, {}) == 100.0
+    assert one("caps", f"limit: '{SALES}', missing: skip").limit(0.5, {}) is None
+    assert one("exclusions", 'when: market.company.industry == "mining", missing: mining').limit(0.5, {}) is None
+    assert one("exclusions", "when: market.company.listed, missing: true").limit(0.5, {}) is None
+
+
+@pytest.mark.parametrize("text", [f"10 / {COUNT} > 1", f"9223372036854775807 + {COUNT} > 0"])
+def test_an_evaluation_error_declines(text: str) -> None:
+    """Division by zero and overflow are errors as values in CEL; they must not read as false, nor as true."""
+    values = {COUNT: 0 if "/" in text else 1}
+    assert one("exclusions", f"when: '{text}'").limit(0.5, values) is None
+    assert one("caps", f"when: '{text}', limit: 50").limit(0.5, values) is None
+    # the smallest cap may be the one that failed, so the others do not save the offer
+    beside = f"version: 1\ncaps:\n  - {{name: a, limit: 9}}\n  - {{name: b, when: '{text}', limit: 5}}\n"
+    assert rules(beside).limit(0.5, values) is None
+
+
+@pytest.mark.parametrize("amount", ["model.score / 0.0", "-1", "0.0 / 0.0"])
+def test_a_cap_that_is_no_limit_declines(amount: str) -> None:
+    """Infinite, negative and undefined caps are no offer, whatever other caps say."""
+    text = f"version: 1\ncaps:\n  - {{name: a, limit: 100}}\n  - {{name: b, limit: '{amount}'}}\n"
+    assert rules(text).limit(0.5, {}) is None
+
+
+@given(st.floats(), st.none() | st.floats(), st.none() | st.integers(-(2**53), 2**53))
+def test_a_limit_is_finite_and_not_negative(score: float, sales: float | None, count: int | None) -> None:
+    """Whatever the model and the data, an offer is an amount of money."""
+    made = rules(
+        f"version: 1\nexclusions: [{{name: e, when: 100 / {COUNT} > 3, missing: skip}}]\n"
+        f"caps: [{{name: a, limit: '{SALES} * model.score', missing: 5}}, {{name: b, limit: 1000}}]\n"
+    )
+    limit = made.limit(score, {SALES: sales, COUNT: count})
+    assert limit is None or (math.isfinite(limit) and 0 <= limit <= 1000)
+
+
+def test_problems_have_places_and_hints() -> None:
+    """The line and column are those of the mistake in the file, and mixing int with double gets a hint."""
+    found = problems(f"version: 1\ncutoffs:\n  - name: a\n    when: {SALES} > 1\n")
+    assert [(p.line, p.column) for p in found] == [(4, 11 + len(SALES) + 1)]
+    assert "1.0" in found[0].hint
+    quoted = problems("version: 1\ncutoffs:\n  - name: a\n    when: 'foo > 1'\n")
+    assert (quoted[0].line, quoted[0].column) == (4, 12)
+
+
+def test_all_problems_are_reported_together() -> None:
+    """A file with several mistakes is not a guessing game."""
+    found = problems("version: 1\ncutoffs:\n  - {name: a, when: foo}\n  - {name: b, when: bar}\nextra: 1\n")
+    assert sorted(p.line for p in found) == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: 2",
+        "caps: []",
+        "version: 1\nversion: 1",
+        "version: 1\ntables: []",
+        "version: 1\nnonsense: []",
+        "version: 1\ncaps: 3",
+        "version: 1\ncaps: [3]",
+        "version: 1\ncaps: [{name: a}]",
+        "version: 1\ncaps: [{limit: 1}]",
+        "version: 1\ncaps: [{name: a, limit: 1, colour: red}]",
+        "version: 1\ncaps: [{name: a, limit: [1]}]",
+        "version: 1\ncaps: [{name: a, limit: 1}, {name: a, limit: 2}]",
+        "version: 1\ncaps: [{name: a, limit: 'true'}]",
+        "version: 1\ncutoffs: [{name: a, when: '1'}]",
+        "version: 1\ncutoffs: [{name: a}]",
+        "version: 1\ncutoffs: [{name: a, when: '\"x\"'}]",
+        "- 1",
+        "version: 1\n---\nversion: 1",
+        "version: &a 1\ncaps: [{name: *a, limit: 1}]",
+        "version: !!int 1",
+        "version: 1\ncaps: [[[[[[[[]]]]]]]]",
+        "[" * 10_000,
+        "version: 1\ncaps: [",
+        f"version: 1\ncaps: [{{name: a, limit: '{SALES}', missing: soon}}]",
+        "version: 1\ncaps: [{name: a, limit: '1', when: market.company.listed, missing: 1}]",
+    ],
+)
+def test_what_is_no_rules_file_is_refused(text: str) -> None:
+    """Unknown keys, wrong shapes, YAML tricks, wrong types and stand-ins that do not fit."""
+    assert problems(text)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'market.company.industry.matches("a+")',
+        'matches(market.company.industry, "a+")',
+        "[1, 2].exists(x, x > 1)",
+        "[[1], [2]].all(x, x.all(y, y > 1))",
+        "[1].map(x, x) == [1]",
+        "timestamp(0) == timestamp(0)",
+        "dyn(1) == 1.0",
+        'has({"a": 1}.a)',
+        '{"a": 1}["a"] == 1',
+        'r"a" == "a"',
+        'b"a" == b"a"',
+        '"""a""" == "a"',
+        "now() > 1",
+        "(" * 100 + "true" + ")" * 100,
+        "true || " * 300 + "true",
+        "tax.other.field > 1",
+        "model.other > 1.0",
+        "",
+        "1 +",
+    ],
+)
+def test_what_is_outside_the_allowed_part_of_cel_is_refused(expression: str) -> None:
+    """Regular expressions, macros, clocks, dynamic types, maps, undeclared names, deep and long texts."""
+    block = f"version: 1\ncutoffs:\n  - name: a\n    when: |\n      {expression}\n"
+    assert problems(block)
+
+
+def test_sizes_are_bounded() -> None:
+    """Bytes, number of rules and length of an expression."""
+    assert problems(b"#" * (RULES_BYTES_MAX + 1))
+    assert problems("version: 1\ncaps:\n" + "".join(f"  - {{name: r{i}, limit: 1}}\n" for i in range(201)))
+    assert problems(f"version: 1\ncutoffs: [{{name: a, when: 'true{' ' * 2000}'}}]")
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+def test_any_bytes_compile_or_are_refused(text: bytes) -> None:
+    """No bytes raise anything but RulesInvalid."""
+    with contextlib.suppress(RulesInvalid):
+        compile_rules(text, FIELDS)
+
+
+@given(st.text(alphabet="abx\"'.()[]{}<>=!&|+-*/%?:, 0123456789\\\n\t_é", max_size=60))
+def test_any_expression_compiles_or_is_refused(expression: str) -> None:
+    """No expression raises anything but RulesInvalid, and none that compiles raises at evaluation."""
+    quoted = expression.replace("'", "''").replace("\n", " ")
+    try:
+        made = compile_rules(f"version: 1\ncutoffs: [{{name: a, when: '{quoted}'}}]".encode(), FIELDS)
+    except RulesInvalid:
+        return
+    made.limit(0.5, {})
+
+
+def test_a_name_in_a_text_is_not_a_field_and_a_field_in_disguise_fails_closed() -> None:
+    """Fields inside quotes are not read; a field written with spaces or a leading dot still is."""
+    assert one("exclusions", f'when: \'"{COUNT}" == "x"\'').limit(0.5, {}) == 100.0
+    for disguise in ("tax . arrears . count_12m > 2", ".tax.arrears.count_12m > 2"):
+        made = one("exclusions", f"when: {disguise}, missing: skip")
+        assert made.limit(0.5, {}) == 100.0
+        assert made.limit(0.5, {COUNT: 3}) is None

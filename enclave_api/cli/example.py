@@ -4,7 +4,7 @@ Two of them, because banks differ: gradient-boosted trees over numbers, and a sc
 that travels as text and with missing values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ class Example:
     rows: list[Row]
     scores: NDArray[np.float64]
     auc: float
+    native: Callable[[Sequence[tuple[float, ...]]], list[float]] = lambda _: []  # scores of other rows (vectors)
 
     def own_limits(self) -> list[int]:
         """The limit of each row as the bank computes it with its native model."""
@@ -87,7 +88,7 @@ def rows_of(world: World, names: Sequence[str]) -> list[Row]:
         layout = RecordLayout.of(world.catalog.dataset(dataset))
         packed, width = world.packed(dataset), layout.width
         wanted = [(i, n) for i, n in enumerate(world.catalog.dataset(dataset).field_names) if n in names]
-        for at, company in enumerate(np.flatnonzero(world.present(dataset))):
+        for at, company in enumerate(np.flatnonzero(world.present(dataset)).tolist()):
             values = layout.unpack(packed[at * width : (at + 1) * width])
             rows[company].update({name: values[i] for i, name in wanted})
     return list(rows)
@@ -107,9 +108,14 @@ def train_lightgbm(world: World, product: str, names: Sequence[str] = FIELDS, tr
     features = np.array([vector_of(fields, row) for row in rows])
     booster = lightgbm.LGBMClassifier(n_estimators=trees, learning_rate=0.03, num_leaves=15, n_jobs=1, verbose=-1)
     booster.fit(features, world.defaulted)
-    scores = booster.predict_proba(features)[:, 1]
+    scores = np.asarray(booster.predict_proba(features))[:, 1]
     offer = Offer(product, LEVELS, RULES, comment="boosted trees")
-    return Example(from_lightgbm(booster, fields), offer, rows, scores, float(roc_auc_score(world.defaulted, scores)))
+    auc = float(roc_auc_score(world.defaulted, scores))
+
+    def native(vectors: Sequence[tuple[float, ...]]) -> list[float]:
+        return [float(score) for score in np.asarray(booster.predict_proba(np.array(vectors)))[:, 1]]
+
+    return Example(from_lightgbm(booster, fields), offer, rows, scores, auc, native)
 
 
 def train_sklearn(world: World, product: str, names: Sequence[str] = SKLEARN_FIELDS) -> Example:
@@ -126,7 +132,8 @@ def train_sklearn(world: World, product: str, names: Sequence[str] = SKLEARN_FIE
     text = [f.name.rpartition(".")[2] for f in fields if f.type == "category"]
     columns = [f.name.rpartition(".")[2] for f in fields]
     frame = pd.DataFrame({c: [row.get(f.name) for row in rows] for c, f in zip(columns, fields, strict=True)})
-    frame[text] = frame[text].fillna("")
+    for column in text:
+        frame[column] = frame[column].fillna("")
     numbers = [c for c in columns if c not in text]
     frame[numbers] = frame[numbers].astype("float32")
     prepare = ColumnTransformer(

@@ -137,7 +137,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     labels = np.array([source.defaulted(told[i]) for i in (*train, *rest)])
     model = lightgbm.LGBMClassifier(n_estimators=120, learning_rate=0.05, num_leaves=15, n_jobs=1, verbose=-1)
     model.fit(features[:4000], labels[:4000])
-    scores = model.predict_proba(features[4000:])[:, 1]
+    scores = np.asarray(model.predict_proba(features[4000:]))[:, 1]
     offer = Offer("zhongyuan/real-credit", LEVELS, source.rules, data_max_age_days=3660)
     auc = float(roc_auc_score(labels[4000:], scores))
     made = Example(from_lightgbm(model, fields), offer, rows[4000:], scores, auc)

@@ -1,0 +1,166 @@
+"""A real enclave to play with: a home on disk, a server in a process of its own, clients with real certificates.
+
+The demonstration, the tests and bench are made of it.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self, TypeVar
+
+from enclave_api.attestation.policy import Policy, UnsafeAcceptSimulated
+from enclave_api.cli.example import Example
+from enclave_api.client.application import Application
+from enclave_api.client.auditor import Auditor
+from enclave_api.client.authority import Authority, Grant
+from enclave_api.client.bank import Bank
+from enclave_api.client.connection import Client
+from enclave_api.client.steward import Steward
+from enclave_api.home import Home, create_home, issue_client
+from enclave_api.identity import Principal, Role
+from sandbox.vault.catalog import Catalog, load_catalog
+from sandbox.vault.synthetic import World
+
+C = TypeVar("C", bound=Client)
+
+ALICE = Principal(Role.INSTITUTION, "zhongyuan", "alice")
+BOB = Principal(Role.INSTITUTION, "zhongyuan", "bob")
+PORTAL = Principal(Role.APPLICATION, "portal")
+OFFICE = Principal(Role.AUTHORITY, "consent-office")
+AUDITOR = Principal(Role.AUDITOR, "audit-office")
+OPERATOR = Principal(Role.OPERATOR, "operations")
+
+ACCEPT = Policy(simulated=UnsafeAcceptSimulated())
+
+
+@dataclass
+class Room:
+    """One enclave. `start`, `stop` and `kill` are about the server's process; the home stays."""
+
+    home: Home
+    catalog: Catalog
+    process: "subprocess.Popen[str] | None" = None
+    server: str = ""
+    _open: list[Client] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, folder: Path, *, catalog: Path | None = None, **settings: int) -> Self:
+        """Makes a home below `folder`; `settings` replace lines of its heixia.toml."""
+        now = datetime.now(UTC)
+        home = create_home(folder / "home", passphrase=None, host="localhost", now=now, catalog=catalog)
+        text = (home.path / "heixia.toml").read_text()
+        for name, value in settings.items():
+            text = re.sub(rf"^{name} = \S+", f"{name} = {value}", text, flags=re.MULTILINE)
+        (home.path / "heixia.toml").write_text(text)
+        return cls(home, load_catalog(home.path / "catalog.yaml"))
+
+    def start(self, *options: str) -> Self:
+        """Starts the server and waits until it serves; raises RuntimeError with its words where it does not."""
+        command = [sys.executable, "-m", "enclave_api", "serve", "--home", str(self.home.path)]
+        command += ["--listen", "127.0.0.1:0", "--metrics", "off", *options]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603
+        line = self.process.stdout.readline() if self.process.stdout else ""
+        if not line.startswith("serving on "):
+            raise RuntimeError(self.log.read_text())
+        self.server = line.split()[-1]
+        return self
+
+    @property
+    def log(self) -> Path:
+        """What the server wrote to stderr."""
+        return self.home.path / "serve.log"
+
+    def stop(self) -> int:
+        """Ends the server as an operator would; returns its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """Ends the server as a power cut would."""
+        return self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> int:
+        for client in self._open:
+            client.close()
+        self._open.clear()
+        if self.process is None:
+            return 0
+        os.kill(self.process.pid, number)
+        code = self.process.wait(timeout=30)
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.process = None
+        return code
+
+    def client(self, kind: type[C], principal: Principal) -> C:
+        """A client with a principal's certificate, issued where it has none yet."""
+        folder = self.home.client(principal)
+        if not folder.exists():
+            issue_client(self.home, principal, datetime.now(UTC))
+        made = kind.connect(self.server, folder)
+        self._open.append(made)
+        return made
+
+    @property
+    def alice(self) -> Bank:
+        """Who submits."""
+        return self.client(Bank, ALICE)
+
+    @property
+    def bob(self) -> Bank:
+        """Who approves."""
+        return self.client(Bank, BOB)
+
+    @property
+    def portal(self) -> Application:
+        """Who asks for limits."""
+        return self.client(Application, PORTAL)
+
+    @property
+    def office(self) -> Authority:
+        """Who signs consents."""
+        return self.client(Authority, OFFICE)
+
+    @property
+    def auditor(self) -> Auditor:
+        """Who reads the log."""
+        return self.client(Auditor, AUDITOR)
+
+    def steward(self, department: str) -> Steward:
+        """A department's steward."""
+        return self.client(Steward, Principal(Role.STEWARD, department))
+
+    def load(self, world: World, datasets: Sequence[str]) -> None:
+        """Publishes and loads made-up data."""
+        for name in datasets:
+            described = self.catalog.dataset(name)
+            steward = self.steward(described.department)
+            steward.publish(described)
+            subjects = [s for s, here in zip(world.subjects, world.present(name), strict=True) if here]
+            steward.load(described, subjects, world.packed(name), datetime.now(UTC))
+
+    def launch(self, example: Example) -> str:
+        """Seals, submits, approves and promotes; returns the version."""
+        recipient = self.alice.verify_enclave(ACCEPT).recipient()
+        bundle = self.alice.seal(example.model, example.offer, recipient, example.samples())
+        version = self.alice.submit(bundle).version
+        self.bob.approve(version)
+        self.bob.promote(version)
+        return version
+
+    def consent(self, subject: str, product: str, names: Sequence[str], *, uses: int = 1, days: int = 31) -> str:
+        """Signs and registers a consent; returns its id."""
+        grant = Grant(subject, product.partition("/")[0], [product], names, days, uses)
+        office = self.office
+        return office.register(office.sign(grant, datetime.now(UTC))).consent_id
+
+
+def datasets_of(names: Sequence[str]) -> list[str]:
+    """The datasets that fields belong to, in order."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in names))

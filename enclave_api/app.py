@@ -203,7 +203,7 @@ async def _add_services(server: grpc.aio.Server, enclave: Service, options: Serv
     consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentServicer(enclave.consents, utc_now), server)
     precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(PreCreditServicer(enclave.decider), server)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(enclave.ledger), server)
-    checks = health.aio.HealthServicer()
+    checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *SERVICES):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -127,7 +127,7 @@ def consent(domain: StoredConsent) -> consent_pb2.Consent:
         uses=domain.uses,
         max_uses=claims.max_uses,
         granted_index=domain.granted_index,
-        consent_hash=claims.consent_hash,
+        consent_hash=domain.consent_hash,
     )
 
 

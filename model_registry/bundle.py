@@ -1,8 +1,8 @@
 """Sealed bundles: content encrypted once, its key sealed to each recipient, both bound to the manifest.
 
-Format (docs/formats.md, "Sealed bundle"): ciphertext = nonce (12) ‖ AES-256-GCM(key, content), associated data =
-SHA-256(manifest JWS); each sealed key = single-shot HPKE (RFC 9180) of the 32-byte key, MLKEM768-X25519 / HKDF-SHA256 / AES-256-GCM,
-info = "heixia bundle v1" ‖ SHA-256(manifest JWS).
+Format (docs/formats.md, "Sealed bundle"): ciphertext = nonce (12) ‖ AES-256-GCM(key, content), its associated data
+SHA-256(manifest JWS). Each sealed key = single-shot HPKE (RFC 9180) of the 32-byte key, MLKEM768-X25519 / HKDF-SHA256 /
+AES-256-GCM, info = "heixia bundle v1" ‖ SHA-256(manifest JWS).
 """
 
 import hashlib

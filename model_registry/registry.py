@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from joserfc.jwk import KeySet
-from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, update
 
 from audit.event import (
     Event,
@@ -38,6 +38,13 @@ from model_registry.errors import (
 )
 from model_registry.lifecycle import Change, State, next_state
 from model_registry.manifest import Manifest, manifest_hash, verify_manifest
+
+# Built once: these run in every call, and SQLAlchemy spends more on building a statement than SQLite on running it.
+_PROMOTED = tables.promotion.c
+_CHAMPION = (
+    select(_PROMOTED.version).where(_PROMOTED.product == bindparam("of")).order_by(_PROMOTED.idx.desc()).limit(1)
+)
+_SUSPENDER = select(tables.version.c.suspended_by).where(tables.version.c.version == bindparam("name"))
 
 Inspect = Callable[[Manifest, bytes], Awaitable[Sequence[Reason]]]
 Prepare = Callable[[str], Awaitable[object]]
@@ -280,14 +287,12 @@ class Registry:
 
 def champion_of(connection: Connection, product: str) -> str | None:
     """The product's champion in this transaction; None where it has none."""
-    table = tables.promotion
-    query = select(table.c.version).where(table.c.product == product).order_by(table.c.idx.desc()).limit(1)
-    return connection.scalar(query)
+    return connection.scalar(_CHAMPION, {"of": product})
 
 
 def is_suspended(connection: Connection, name: str) -> bool:
     """Whether a version is suspended in this transaction."""
-    return connection.scalar(select(tables.version.c.suspended_by).where(tables.version.c.version == name)) is not None
+    return connection.scalar(_SUSPENDER, {"name": name}) is not None
 
 
 def _row(connection: Connection, name: str) -> Row[tuple[object, ...]]:

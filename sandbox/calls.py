@@ -4,13 +4,19 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from audit.event import Decision, Refusal, decode
 from audit.ledger import Ledger, Position
 from sandbox import tables
 from sandbox.subject_keys import subject_cipher
 from sandbox.vault.sealing import VaultKeys, seal, unseal
+
+# Built once: SQLAlchemy spends more on building a statement than SQLite on running it.
+_CALL = select(tables.call).where(tables.call.c.request_hash == bindparam("request_hash"))
+_KEEP = insert(tables.call)
+_LAST = select(tables.sequence.c.seq).where(tables.sequence.c.institution == bindparam("mine"))
+_COUNT = update(tables.sequence).where(tables.sequence.c.institution == bindparam("mine")).values(seq=bindparam("next"))
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,7 @@ class Known:
 
 def find(connection: Connection, request_hash: str) -> Row[tuple[object, ...]] | None:
     """The row of an answered call."""
-    query = select(tables.call).where(tables.call.c.request_hash == request_hash)
-    return connection.execute(query).one_or_none()
+    return connection.execute(_CALL, {"request_hash": request_hash}).one_or_none()
 
 
 def keep(
@@ -60,7 +65,7 @@ def keep(
     text = {"limit": kept.limit, "salt": kept.salt.hex(), "valid_until": kept.valid_until.isoformat()}
     body = seal(subject_cipher(connection, keys, tag), json.dumps(text).encode(), request_hash.encode())
     values = {"request_hash": request_hash, "request_digest": digest, "idx": index, "subject_tag": tag, "body": body}
-    connection.execute(insert(tables.call).values(values))
+    connection.execute(_KEEP, values)
 
 
 def recall(connection: Connection, keys: VaultKeys, ledger: Ledger, row: Row[tuple[object, ...]]) -> Answer:
@@ -76,12 +81,11 @@ def next_number(connection: Connection, institution: str) -> int:
     """The next number of an institution's calls, from 1, without gaps; 0 where the institution is not known."""
     if not institution:
         return 0
-    mine = tables.sequence.c.institution == institution
-    last = connection.scalar(select(tables.sequence.c.seq).where(mine))
+    last = connection.scalar(_LAST, {"mine": institution})
     if last is None:
         connection.execute(insert(tables.sequence).values(institution=institution, seq=1))
         return 1
-    connection.execute(update(tables.sequence).where(mine).values(seq=last + 1))
+    connection.execute(_COUNT, {"mine": institution, "next": last + 1})
     return int(last) + 1
 
 

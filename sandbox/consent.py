@@ -108,7 +108,7 @@ class Consent(_Part):
     max_uses: int = Field(ge=1)
     fetch: Literal["one-time", "periodic"]
     notice: Notice
-    separate_consents: tuple[Text, ...] = Field(min_length=1, max_length=20, strict=False)
+    separate_consents: tuple[Text, ...] = Field(min_length=1, max_length=200, strict=False)
     withdraw: Text
     automated_decision: AutomatedDecision
 
@@ -148,7 +148,22 @@ def sign_consent(consent: Consent, keys: Sequence[SigningKey]) -> bytes:
 
 
 def verify_consent(raw: bytes, authorities: KeySet) -> Consent:
-    """Checks signature, signer, shape and caps.
+    """Checks signature, signer, shape, caps and that the claims are canonical: everything a registration needs.
+
+    Raises:
+        ConsentInvalid: which of them failed; never a claim's value.
+    """
+    consent, payload = reverify_consent(raw, authorities)
+    if consent.encode() != payload:
+        raise ConsentInvalid("not canonical", public="the claims are not RFC 8785 JSON")
+    return consent
+
+
+def reverify_consent(raw: bytes, authorities: KeySet) -> tuple[Consent, bytes]:
+    """Checks signature, signer, shape and caps: what every use of a registered consent needs.
+
+    Returns:
+        The consent and its payload.
 
     Raises:
         ConsentInvalid: which of them failed; never a claim's value.
@@ -163,12 +178,10 @@ def verify_consent(raw: bytes, authorities: KeySet) -> Consent:
         raise ConsentInvalid("signature", public=public) from error
     except ValidationError as error:
         raise ConsentInvalid("claims", public=explain(error)) from error
-    if consent.encode() != payload:
-        raise ConsentInvalid("not canonical", public="the claims are not RFC 8785 JSON")
     if organisation_of(kids[0]) != consent.iss:
         raise ConsentInvalid("signer", public="signed by another authority than `iss`")
     check_claims(consent)
-    return consent
+    return consent, payload
 
 
 def check_claims(consent: Consent) -> None:

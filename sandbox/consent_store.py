@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from joserfc.jwk import KeySet
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
 
 from audit.event import ConsentGranted, ConsentPaused, ConsentResumed, ConsentRevoked, Event, format_time
 from audit.ledger import Ledger, Position
@@ -16,6 +16,7 @@ from sandbox.consent import (
     check_registrable,
     check_usable,
     next_state,
+    reverify_consent,
     shown_state,
     verify_consent,
 )
@@ -23,6 +24,10 @@ from sandbox.errors import ConsentDuplicate, ConsentNotYours, ConsentUnknown
 from sandbox.subject_keys import ensure_subject_cipher, subject_cipher
 from sandbox.vault.sealing import VaultKeys, seal, unseal
 
+# Built once: SQLAlchemy spends more on building a statement than SQLite on running it.
+_CONSENT = select(tables.consent).where(tables.consent.c.consent_id == bindparam("id"))
+_ARTEFACT = select(tables.artefact.c.body).where(tables.artefact.c.consent_id == bindparam("id"))
+_SPEND = update(tables.consent).where(tables.consent.c.consent_id == bindparam("id")).values(uses=bindparam("spent"))
 _EVENTS = {Change.PAUSE: ConsentPaused, Change.RESUME: ConsentResumed, Change.REVOKE: ConsentRevoked}
 
 
@@ -31,6 +36,7 @@ class StoredConsent:
     """A consent with where it stands."""
 
     consent: Consent
+    consent_hash: str
     state: State
     uses: int
     granted_index: int
@@ -75,10 +81,12 @@ class ConsentStore:
                     uses=0,
                     max_uses=consent.max_uses,
                     granted_index=position.index,
-                    body=seal(cipher, raw, consent.jti.encode()),
                 )
             )
-            return _granted(consent, tag), StoredConsent(consent, State.GRANTED, 0, position.index)
+            body = seal(cipher, raw, consent.jti.encode())
+            connection.execute(insert(tables.artefact).values(consent_id=consent.jti, body=body))
+            event = _granted(consent, tag)
+            return event, StoredConsent(consent, event.consent_hash, State.GRANTED, 0, position.index)
 
         return (await self.ledger.append(change)).value
 
@@ -96,7 +104,7 @@ class ConsentStore:
             mine = tables.consent.c.consent_id == consent_id
             connection.execute(update(tables.consent).where(mine).values(state=state))
             event = _EVENTS[what](consent=consent_id, by=f"authority/{authority}", reason=reason)
-            return event, StoredConsent(self._verified(connection, row), state, row.uses, row.granted_index)
+            return event, self._stored(connection, row, state)
 
         done = await self.ledger.append(apply)
         return done.value, done.index
@@ -106,20 +114,18 @@ class ConsentStore:
         with self.engine.connect() as connection:
             row = self._own(connection, consent_id, authority)
             state = shown_state(State(row.state), row.uses, row.max_uses, row.expires, now)
-            return StoredConsent(self._verified(connection, row), state, row.uses, row.granted_index)
+            return self._stored(connection, row, state)
 
-    def for_use(self, consent_id: str) -> StoredConsent:
-        """A consent for a call: found, its signature and caps verified again. Whether it may be used, the caller checks.
+    def for_use(self, connection: Connection, consent_id: str) -> StoredConsent:
+        """A consent for a call, its signature and caps verified again. Whether it may be used, the caller checks.
 
         Raises:
             ConsentUnknown, ConsentInvalid.
         """
-        with self.engine.connect() as connection:
-            row = _row(connection, consent_id)
-            if row is None:
-                raise ConsentUnknown("no such consent")
-            consent = self._verified(connection, row)
-        return StoredConsent(consent, State(row.state), row.uses, row.granted_index)
+        row = _row(connection, consent_id)
+        if row is None:
+            raise ConsentUnknown("no such consent")
+        return self._stored(connection, row, State(row.state))
 
     def _own(self, connection: Connection, consent_id: str, authority: str) -> Row[tuple[object, ...]]:
         row = _row(connection, consent_id)
@@ -128,9 +134,11 @@ class ConsentStore:
             raise ConsentUnknown("no such consent of this authority")
         return row
 
-    def _verified(self, connection: Connection, row: Row[tuple[object, ...]]) -> Consent:
+    def _stored(self, connection: Connection, row: Row[tuple[object, ...]], state: State) -> StoredConsent:
         cipher = subject_cipher(connection, self.keys, row.subject_tag)
-        return verify_consent(unseal(cipher, row.body, row.consent_id.encode()), self.authorities)
+        body = connection.execute(_ARTEFACT, {"id": row.consent_id}).scalar_one()
+        consent, _ = reverify_consent(unseal(cipher, body, row.consent_id.encode()), self.authorities)
+        return StoredConsent(consent, row.consent_hash, state, row.uses, row.granted_index)
 
 
 def spend_use(connection: Connection, consent_id: str) -> int:
@@ -143,13 +151,12 @@ def spend_use(connection: Connection, consent_id: str) -> int:
     if row is None:
         raise ConsentUnknown("no such consent")
     check_usable(State(row.state), row.uses, row.max_uses)
-    mine = tables.consent.c.consent_id == consent_id
-    connection.execute(update(tables.consent).where(mine).values(uses=row.uses + 1))
+    connection.execute(_SPEND, {"id": consent_id, "spent": row.uses + 1})
     return int(row.uses) + 1
 
 
 def _row(connection: Connection, consent_id: str) -> Row[tuple[object, ...]] | None:
-    return connection.execute(select(tables.consent).where(tables.consent.c.consent_id == consent_id)).one_or_none()
+    return connection.execute(_CONSENT, {"id": consent_id}).one_or_none()
 
 
 def _granted(consent: Consent, tag: str) -> ConsentGranted:

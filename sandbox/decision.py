@@ -119,13 +119,16 @@ class Decider:
         tag = self.vault.keys.subject_tag(request.subject)
         request_digest = digest(request.consent_id.encode(), tag.encode(), request.product.encode())
         for _ in range(CHAMPION_RETRIES):
-            # (1) Same request id as before.
-            if (answer := self._answered(known.request_hash, request_digest)) is not None:
-                return answer
-            # (2) Consent.
-            stored = self._consent(request, known, tag)
-            # (3) Champion, fields, datasets.
-            version = await self._champion(request, known, stored)
+            with self.engine.connect() as connection:
+                # (1) Same request id as before.
+                if (answer := self._answered(connection, known.request_hash, request_digest)) is not None:
+                    return answer
+                # (2) Consent.
+                stored = self._consent(connection, request, known, tag)
+                # (3) Champion, fields, datasets.
+                name = self._champion(connection, request.product, known)
+            version = await self.versions.ready(name)
+            self._check_data(version, stored)
             # (4) Join.
             joined = self._join(request.subject, version)
             # (5) Score, (6) gate.
@@ -138,42 +141,41 @@ class Decider:
             return answer
         raise JailUnavailable("the champion changed again and again")
 
-    def _answered(self, request_hash: str, request_digest: str) -> Answer | None:
-        with self.engine.connect() as connection:
-            row = calls.find(connection, request_hash)
-            if row is None:
-                return None
-            if row.request_digest != request_digest:
-                raise RequestIdReused("other members")
-            return calls.recall(connection, self.vault.keys, self.ledger, row)
+    def _answered(self, connection: Connection, request_hash: str, request_digest: str) -> Answer | None:
+        row = calls.find(connection, request_hash)
+        if row is None:
+            return None
+        if row.request_digest != request_digest:
+            raise RequestIdReused("other members")
+        return calls.recall(connection, self.vault.keys, self.ledger, row)
 
-    def _consent(self, request: LimitRequest, known: Known, tag: str) -> StoredConsent:
+    def _consent(self, connection: Connection, request: LimitRequest, known: Known, tag: str) -> StoredConsent:
         began = time.perf_counter()
-        stored = self.consents.for_use(request.consent_id)
+        stored = self.consents.for_use(connection, request.consent_id)
         check_binding(stored.consent, subject=request.subject, product=request.product)
         known.institution, known.product = stored.consent.institution, request.product
-        known.consent_hash = stored.consent.consent_hash
+        known.consent_hash = stored.consent_hash
         check_window(stored.consent, self.clock())
         check_usable(stored.state, stored.uses, stored.consent.max_uses)
         known.subject_tag = tag
         self.observe("consent", time.perf_counter() - began)
         return stored
 
-    async def _champion(self, request: LimitRequest, known: Known, stored: StoredConsent) -> ReadyVersion:
+    def _champion(self, connection: Connection, product: str, known: Known) -> str:
+        name = champion_of(connection, product)
+        if name is None:
+            raise ProductUnknown("no champion")
+        known.version = name
+        if is_suspended(connection, name):
+            raise VersionSuspended("champion")
+        return name
+
+    def _check_data(self, version: ReadyVersion, stored: StoredConsent) -> None:
         began = time.perf_counter()
-        with self.engine.connect() as connection:
-            name = champion_of(connection, request.product)
-            if name is None:
-                raise ProductUnknown("no champion")
-            known.version = name
-            if is_suspended(connection, name):
-                raise VersionSuspended("champion")
-        version = await self.versions.ready(name)
         check_fields(stored.consent, version.manifest.field_names)
         with self.engine.connect() as connection:
             check_open(connection, version.plan.datasets, version.layouts)
         self.observe("champion", time.perf_counter() - began)
-        return version
 
     def _join(self, subject: str, version: ReadyVersion) -> Joined:
         began = time.perf_counter()
@@ -261,7 +263,7 @@ class Decider:
             bundle_hash=version.bundle_hash,
             rules_hash=version.rules_hash,
             evidence_hash=self.enclave.evidence_hash,
-            consent_hash=stored.consent.consent_hash,
+            consent_hash=stored.consent_hash,
             consent_index=stored.granted_index,
             use=use,
             max_uses=stored.consent.max_uses,

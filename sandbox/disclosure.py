@@ -6,10 +6,19 @@ charged in the same transaction as the decision.
 
 import math
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from sandbox import tables
 from sandbox.errors import BudgetSpent
+
+_TABLE = tables.budget.c
+_KEY = (
+    (_TABLE.subject_tag == bindparam("tag"))
+    & (_TABLE.institution == bindparam("to"))
+    & (_TABLE.year == bindparam("in_year"))
+)
+_SPENT = select(_TABLE.bits_milli).where(_KEY)
+_CHARGE = update(tables.budget).where(_KEY).values(bits_milli=bindparam("total"))
 
 
 def price_milli(levels: int) -> int:
@@ -23,15 +32,14 @@ def charge(connection: Connection, *, tag: str, institution: str, year: int, pri
     Raises:
         BudgetSpent: the sum would exceed the budget; nothing is charged.
     """
-    table = tables.budget
-    key = (table.c.subject_tag == tag) & (table.c.institution == institution) & (table.c.year == year)
-    spent = connection.scalar(select(table.c.bits_milli).where(key))
+    key = {"tag": tag, "to": institution, "in_year": year}
+    spent = connection.scalar(_SPENT, key)
     total = (spent or 0) + price
     if total > budget:
         raise BudgetSpent("disclosure budget")
     if spent is None:
         values = {"subject_tag": tag, "institution": institution, "year": year, "bits_milli": total}
-        connection.execute(insert(table).values(values))
+        connection.execute(insert(tables.budget).values(values))
     else:
-        connection.execute(update(table).where(key).values(bits_milli=total))
+        connection.execute(_CHARGE, {**key, "total": total})
     return total

@@ -3,16 +3,18 @@
 import os
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from sandbox import tables
 from sandbox.errors import VaultCorrupt
 from sandbox.vault.sealing import VaultKeys
 
+_WRAPPED = select(tables.subject_key.c.wrapped).where(tables.subject_key.c.subject_tag == bindparam("tag"))
+
 
 def ensure_subject_cipher(connection: Connection, keys: VaultKeys, tag: str) -> AESGCM:
     """The cipher under a subject's key; makes the key where there is none (inside the ledger's transaction)."""
-    wrapped = connection.scalar(select(tables.subject_key.c.wrapped).where(tables.subject_key.c.subject_tag == tag))
+    wrapped = connection.scalar(_WRAPPED, {"tag": tag})
     if wrapped is not None:
         return keys.unwrap_subject_key(tag, wrapped)
     key = os.urandom(32)
@@ -22,7 +24,7 @@ def ensure_subject_cipher(connection: Connection, keys: VaultKeys, tag: str) -> 
 
 def subject_cipher(connection: Connection, keys: VaultKeys, tag: str) -> AESGCM:
     """The cipher under a subject's key; raises VaultCorrupt where it has been destroyed."""
-    wrapped = connection.scalar(select(tables.subject_key.c.wrapped).where(tables.subject_key.c.subject_tag == tag))
+    wrapped = connection.scalar(_WRAPPED, {"tag": tag})
     if wrapped is None:
         raise VaultCorrupt("the subject's key is destroyed")
     return keys.unwrap_subject_key(tag, wrapped)

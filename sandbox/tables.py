@@ -63,8 +63,15 @@ consent = Table(
     Column("uses", Integer, nullable=False),
     Column("max_uses", Integer, nullable=False),
     Column("granted_index", BigInteger, nullable=False),
-    Column("body", LargeBinary, nullable=False),  # the JWS, sealed under the subject's key
     Index("consent_by_subject", "subject_tag"),
+)
+
+# Apart from `consent`: SQLite rewrites a whole row to count a use, and an artefact has kilobytes.
+artefact = Table(
+    "artefact",
+    metadata,
+    Column("consent_id", String(36), primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # the JWS, sealed under the subject's key
 )
 
 # The answer to a request id; limit and salt are sealed under the subject's key.

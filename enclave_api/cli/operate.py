@@ -67,6 +67,8 @@ def serve(
     from enclave_api.logs import set_up_logs
 
     set_up_logs(log_level)
+    # The ledger's thread shares the interpreter with the event loop; at the default 5 ms each commit would wait for it.
+    sys.setswitchinterval(0.0005)
     options = app.ServeOptions(listen, None if metrics == "off" else metrics, reflection, passphrase())
 
     def ready(port: int, _: object) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from enclave_api.attestation.policy import Policy, UnsafeAcceptSimulated
 from enclave_api.cli.example import Example
@@ -47,7 +47,7 @@ class Room:
     catalog: Catalog
     process: "subprocess.Popen[str] | None" = None
     server: str = ""
-    _open: list[Client] = field(default_factory=list)
+    _open: dict[tuple[type[Client], Principal], Client] = field(default_factory=dict)
 
     @classmethod
     def make(cls, folder: Path, *, catalog: Path | None = None, **settings: int) -> Self:
@@ -86,7 +86,7 @@ class Room:
         return self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> int:
-        for client in self._open:
+        for client in self._open.values():
             client.close()
         self._open.clear()
         if self.process is None:
@@ -99,13 +99,14 @@ class Room:
         return code
 
     def client(self, kind: type[C], principal: Principal) -> C:
-        """A client with a principal's certificate, issued where it has none yet."""
-        folder = self.home.client(principal)
-        if not folder.exists():
-            issue_client(self.home, principal, datetime.now(UTC))
-        made = kind.connect(self.server, folder)
-        self._open.append(made)
-        return made
+        """A client with a principal's certificate, issued where it has none yet; open until the server ends."""
+        made = self._open.get((kind, principal))
+        if made is None:
+            folder = self.home.client(principal)
+            if not folder.exists():
+                issue_client(self.home, principal, datetime.now(UTC))
+            made = self._open[kind, principal] = kind.connect(self.server, folder)
+        return cast("C", made)
 
     @property
     def alice(self) -> Bank:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import rfc8785
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
 
 from audit.errors import LedgerBusy
 from audit.event import DatasetLoaded, DatasetPublished, DatasetResumed, DatasetSuspended, Event, format_time
@@ -22,6 +22,8 @@ from sandbox.vault.subject import parse_subject
 LOAD_ROWS_MAX = 200_000  # a load is one transaction held in memory: about 150 MB; split larger tables
 
 PUBLISHED, SUSPENDED, DESCRIBED = "published", "suspended", "described"
+
+_NAMED = select(tables.dataset).where(tables.dataset.c.name.in_(bindparam("names", expanding=True)))
 
 
 def layout_hash(dataset: Dataset) -> str:
@@ -188,8 +190,7 @@ class Datasets:
 def check_open(connection: Connection, names: Iterable[str], hashes: dict[str, str]) -> None:
     """Every dataset must be published in today's layout and not suspended; raises DatasetClosed naming the first."""
     wanted = list(names)
-    query = select(tables.dataset).where(tables.dataset.c.name.in_(wanted))
-    rows = {row.name: row for row in connection.execute(query)}
+    rows = {row.name: row for row in connection.execute(_NAMED, {"names": wanted})}
     for name in wanted:
         row = rows.get(name)
         if row is None or row.state != PUBLISHED or row.layout_hash != hashes[name]:

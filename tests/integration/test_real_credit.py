@@ -157,9 +157,8 @@ def test_every_limit_is_the_banks_own(played: Played) -> None:
         own_limit(played.example.offer, played.example.model.fields, row, float(score))
         for row, score in zip(played.rows[:COMPANIES], played.example.scores[:COMPANIES], strict=True)
     ]
-    product, office, portal = played.example.offer.product, played.room.office, played.room.portal
+    product, portal = played.example.offer.product, played.room.portal
     consents = [played.room.consent(subject, product, ["real.credit"]) for subject in played.subjects[:COMPANIES]]
-    office.close()
 
     def ask(company: int) -> int:
         subject, consent_id = played.subjects[company], consents[company]

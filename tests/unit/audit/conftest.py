@@ -10,6 +10,7 @@ from audit.ledger import Ledger
 from audit.schema import open_engine
 from tests.unit.audit.ledgers import SPENT, open_ledger
 
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """Make an empty database with a projection of some floor above."""

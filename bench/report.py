@@ -1,6 +1,7 @@
 """Figures: kept as a list of {name, value, unit, note} in build/bench.json, names stable from release to release."""
 
 import json
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +31,7 @@ def show(ratios: Sequence[Figure], figures: Sequence[Figure]) -> None:
     """Prints ratios first, then the figures behind them."""
     console = Console(width=120)
     console.print(
-        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}; ratios hold, absolutes drift"
+        f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}; ratios hold, absolutes drift"
     )
     titles = ("Ratios against the bare service in the same run", "Figures")
     for title, some in zip(titles, (ratios, figures), strict=True):

@@ -40,6 +40,7 @@ from enclave_api.servicers.catalog import CatalogServicer
 from enclave_api.servicers.consent import ConsentServicer
 from enclave_api.servicers.precredit import PreCreditServicer
 from enclave_api.servicers.registry import RegistryServicer
+from enclave_api.uploads import Uploads
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
 from sandbox.decision import Decider, DecisionSettings, Enclave
@@ -195,11 +196,12 @@ async def _server(home: Home, options: ServeOptions, enclave: Service) -> tuple[
 
 
 async def _add_services(server: grpc.aio.Server, enclave: Service, options: ServeOptions) -> None:
+    uploads = Uploads()
     attestation_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationServicer(enclave.facts), server)
     registry_pb2_grpc.add_RegistryServiceServicer_to_server(
-        RegistryServicer(enclave.registry, enclave.versions), server
+        RegistryServicer(enclave.registry, enclave.versions, uploads), server
     )
-    catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(enclave.datasets, utc_now), server)
+    catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(enclave.datasets, uploads, utc_now), server)
     consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentServicer(enclave.consents, utc_now), server)
     precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(PreCreditServicer(enclave.decider), server)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(enclave.ledger), server)

@@ -29,6 +29,7 @@ CATALOG: dict[str, Line] = {
     "permission_refused": Line(S.PERMISSION_DENIED, "Your role may not call this."),
     "request_invalid": Line(S.INVALID_ARGUMENT, "The request is malformed"),
     "not_served": Line(S.UNIMPLEMENTED, "Described, not served yet; see docs/status.md."),
+    "busy": Line(S.RESOURCE_EXHAUSTED, "Too many uploads are under way; nothing was stored, repeat later."),
     "home_invalid": Line(S.FAILED_PRECONDITION, "The home directory cannot be used"),
     "passphrase_wrong": Line(S.FAILED_PRECONDITION, "The root secret does not open"),
     "address_taken": Line(S.FAILED_PRECONDITION, "The address is in use; choose another with --listen"),

@@ -8,6 +8,7 @@ HeixiaError
 │   ├── NotServed          described in the protos, not served yet
 │   └── EvidenceRefused    (client side) the enclave's evidence does not convince
 └── ServiceError
+    ├── Busy               too much of that at once
     ├── HomeInvalid        (operator) the home directory is missing something or damaged
     ├── PassphraseWrong    (operator) the root secret does not open
     ├── AddressTaken       (operator) the port is in use
@@ -45,6 +46,13 @@ class EvidenceRefused(CallerError):
     """The enclave's evidence does not meet the caller's policy."""
 
     code = "evidence_refused"
+
+
+class Busy(ServiceError):
+    """Too much of that is under way at once, or it took too long; nothing was stored."""
+
+    code = "busy"
+    retryable = True
 
 
 class HomeInvalid(ServiceError):

@@ -4,6 +4,7 @@ Every change is an entry of the log and a row here in one transaction. An instit
 another's looks the same as none.
 """
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -105,7 +106,7 @@ class Registry:
         manifest = verify_manifest(bundle.manifest_jws, self.institutions, self.levels_max)
         if manifest.institution != institution:
             raise ManifestInvalid("institution", public="the product belongs to another institution")
-        content = open_bundle(bundle, manifest, self.secrets)
+        content = await asyncio.to_thread(open_bundle, bundle, manifest, self.secrets)
 
         def change(connection: Connection, position: Position) -> tuple[Event, str]:
             number = _next_number(connection, manifest.product)

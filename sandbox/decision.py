@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
-from audit.errors import CallerError, HeixiaError
+from audit.errors import CallerError, HeixiaError, OwnerError
 from audit.event import Decision
 from audit.ledger import Ledger, Position
 from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
@@ -127,7 +127,7 @@ class Decider:
                 stored = self._consent(connection, request, known, tag)
                 # (3) Champion, fields, datasets.
                 name = self._champion(connection, request.product, known)
-            version = await self.versions.ready(name)
+            version = await self._ready(name)
             self._check_data(version, stored)
             # (4) Join.
             joined = self._join(request.subject, version)
@@ -169,6 +169,12 @@ class Decider:
         if is_suspended(connection, name):
             raise VersionSuspended("champion")
         return name
+
+    async def _ready(self, name: str) -> ReadyVersion:
+        try:
+            return await self.versions.ready(name)
+        except OwnerError as error:  # the institution's affair, none of the application's
+            raise JailUnavailable(f"the champion does not load: {error.code}") from error
 
     def _check_data(self, version: ReadyVersion, stored: StoredConsent) -> None:
         began = time.perf_counter()

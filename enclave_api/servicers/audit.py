@@ -1,6 +1,7 @@
 """The log. Search, export, statistics and anomalies are not served yet (docs/status.md)."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from heixia.audit.v1 import audit_pb2 as pb
@@ -14,7 +15,8 @@ from enclave_api.errors import RequestInvalid
 from enclave_api.interceptors import Context, caller, not_served
 
 PAGE_DEFAULT = 100
-PAGE_MAX = 1000  # entries are about 1.5 kB; a page stays below the message limit
+PAGE_MAX = 1000
+PAGE_BYTES_MAX = 1024 * 1024  # entries are about 1.5 kB, at most 64 KiB: a page stays below the message limit
 
 
 @dataclass
@@ -46,7 +48,9 @@ class AuditServicer(rpc.AuditServiceServicer):
         size = self.ledger.size
         found = self.ledger.entries(request.first, count)
         await self._record(f"entries {request.first}+{count}")
-        return pb.ListEntriesResponse(entries=[converters.entry(i, body) for i, body in found], size=size)
+        ends = accumulate(len(body) for _, body in found)
+        fitting = [item for item, end in zip(found, ends, strict=True) if end <= PAGE_BYTES_MAX]
+        return pb.ListEntriesResponse(entries=[converters.entry(i, body) for i, body in fitting], size=size)
 
     async def GetConsistencyProof(
         self, request: pb.GetConsistencyProofRequest, context: Context

@@ -1,5 +1,6 @@
 """Datasets: described, published, loaded, stopped."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from enclave_api import converters
 from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import RequestInvalid
 from enclave_api.interceptors import Context, caller
+from enclave_api.uploads import Uploads
 from sandbox.vault.datasets import Datasets, DatasetStatus
 
 
@@ -19,6 +21,7 @@ class CatalogServicer(rpc.CatalogServiceServicer):
     """CatalogService."""
 
     datasets: Datasets
+    uploads: Uploads
     clock: Callable[[], datetime]
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:
@@ -41,11 +44,17 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         self, request: AsyncIterator[pb.LoadDatasetRequest], context: Context
     ) -> pb.LoadDatasetResponse:
         """Loads rows, all or nothing."""
+        async with self.uploads.place():
+            return await self._load(request)
+
+    async def _load(self, request: AsyncIterator[pb.LoadDatasetRequest]) -> pb.LoadDatasetResponse:
         who = caller()
         first = await anext(request, None)
         if first is None or first.WhichOneof("part") != "header":
             raise RequestInvalid("header", public="the first part of a load must be its header")
         header = first.header
+        if not header.HasField("event_at"):
+            raise RequestInvalid("event_at", public="event_at is missing: what day do the values describe?")
         event_at = converters.moment(header.event_at)
         load = self.datasets.begin(
             header.dataset, header.layout_hash, who.organisation, event_at, header.rows, self.clock()
@@ -53,7 +62,8 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         async for part in request:
             if part.WhichOneof("part") != "chunk" or len(part.chunk.records) > CHUNK_BYTES_MAX:
                 raise RequestInvalid("chunk", public="after the header come chunks of at most 1 MiB")
-            self.datasets.add(load, part.chunk.subjects, part.chunk.records)
+            # Aside, so that other calls go on while a megabyte is checked and encrypted.
+            await asyncio.to_thread(self.datasets.add, load, part.chunk.subjects, part.chunk.records)
         number, index = await self.datasets.finish(load, str(who))
         return pb.LoadDatasetResponse(load=number, rows=header.rows, index=index)
 

@@ -11,6 +11,7 @@ from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import RequestInvalid
 from enclave_api.identity import Role
 from enclave_api.interceptors import Context, caller, not_served
+from enclave_api.uploads import Uploads
 from model_registry.bundle import CIPHERTEXT_BYTES_MAX, SealedBundle
 from model_registry.registry import Registry
 from sandbox.versions import Versions
@@ -22,6 +23,7 @@ class RegistryServicer(rpc.RegistryServiceServicer):
 
     registry: Registry
     versions: Versions
+    uploads: Uploads
 
     ReplaceRules = not_served
 
@@ -30,8 +32,9 @@ class RegistryServicer(rpc.RegistryServiceServicer):
     ) -> pb.SubmitVersionResponse:
         """Takes a sealed bundle and has it inspected."""
         who = caller()
-        bundle = await _receive(request)
-        stored = await self.registry.submit(bundle, who.organisation, str(who), self.versions.inspect)
+        async with self.uploads.place():
+            bundle = await _receive(request)
+            stored = await self.registry.submit(bundle, who.organisation, str(who), self.versions.inspect)
         return pb.SubmitVersionResponse(version=converters.version(stored))
 
     async def ApproveVersion(self, request: pb.ApproveVersionRequest, context: Context) -> pb.ApproveVersionResponse:

@@ -45,6 +45,7 @@ class Contract:
     encoders: tuple[Callable[[Vector], tuple[str, npt.NDArray[Any]]], ...]
     declining: npt.NDArray[np.intp]
     bounds: "Bounds"
+    digests: Mapping[str, str]
 
     @property
     def vector_bytes(self) -> int:
@@ -112,7 +113,9 @@ def _contract(data: Any, codes: Mapping[str, Sequence[str]]) -> Contract:
     encoders = tuple(_encoder(name, dtype, columns, fields) for name, dtype, columns in inputs)
     declining = np.array([p for p, field in enumerate(fields) if field.missing == "decline"], dtype=np.intp)
     levels = tuple(int(level) for level in data["levels"])
-    return Contract(fields, view, levels, encoders, declining, Bounds.of(fields))
+    # The server's own check of a manifest demands them; here they are compared where they are declared.
+    digests = {part: str(data["digests"][part]) for part in ("model", "rules") if "digests" in data}
+    return Contract(fields, view, levels, encoders, declining, Bounds.of(fields), digests)
 
 
 def _codes(field: Mapping[str, str], codes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

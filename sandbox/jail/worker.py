@@ -3,6 +3,7 @@
 `Scorer` has no process, socket or file of its own, so a bank runs the very same code offline to compute its limits.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -56,6 +57,7 @@ class Scorer:
             bundle = bundle_pb2.BundleContent.FromString(content)  # (2)
         except DecodeError:
             raise _refused("content_invalid", "bundle", "the content is not a BundleContent message") from None
+        _check_digests(bundle, contract)
         reasons = inspect_model(bundle.model, contract.view)  # (3)
         rules, rule_reasons = _rules(bundle.rules, contract)  # (4)
         if reasons or rule_reasons:
@@ -152,6 +154,12 @@ class Scorer:
         if status in (ScoreStatus.BAD_REQUEST, ScoreStatus.MODEL_FAILURE):
             return None
         return snap(value, self._contract.levels)
+
+
+def _check_digests(bundle: bundle_pb2.BundleContent, contract: Contract) -> None:
+    for part, body in (("model", bundle.model), ("rules", bundle.rules)):
+        if contract.digests.get(part, digest := hashlib.sha256(body).hexdigest()) != digest:
+            raise _refused("digest_mismatch", part, "not the one whose digest the manifest declares")
 
 
 def _rules(text: bytes, contract: Contract) -> tuple[Rules | None, list[Reason]]:

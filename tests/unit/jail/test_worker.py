@@ -1,5 +1,6 @@
 """What runs inside the walls, run outside them."""
 
+import hashlib
 import math
 import os
 import subprocess
@@ -85,6 +86,21 @@ def test_a_model_that_does_not_run_is_refused() -> None:
     with pytest.raises(ModelRefused) as refused:
         Scorer.load(manifest(), content(bad), {})
     assert codes_of(refused) <= {"model_load_failed", "model_run_failed"}
+
+
+@pytest.mark.parametrize("part", ["model", "rules"])
+def test_declared_digests_are_checked(part: str) -> None:
+    """A bundle whose model or rules are others than the manifest names is refused, though its own digest fits."""
+    body, digests = content(linear()), {"model": sha256(linear().SerializeToString()), "rules": sha256(b"")}
+    Scorer.load(manifest(digests=digests), body, {})
+    with pytest.raises(ModelRefused) as refusal:
+        Scorer.load(manifest(digests={**digests, part: "0" * 64}), body, {})
+    assert [(r.code, r.where) for r in refusal.value.reasons] == [("digest_mismatch", part)]
+
+
+def sha256(body: bytes) -> str:
+    """Hex digest."""
+    return hashlib.sha256(body).hexdigest()
 
 
 @pytest.mark.parametrize(

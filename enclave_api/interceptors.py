@@ -119,3 +119,8 @@ def _arity(streaming: bool) -> str:
 async def not_served(self: Any, request: Any, context: Context) -> Any:
     """The method of an RPC that is described and not served yet; raises NotServed."""
     raise NotServed("not served")
+
+
+async def not_served_stream(self: Any, request: Any, context: Context) -> AsyncIterator[Any]:
+    """The same for an RPC that answers with a stream."""
+    yield await not_served(self, request, context)

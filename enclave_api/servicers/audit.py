@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 from heixia.audit.v1 import audit_pb2 as pb
 from heixia.audit.v1 import audit_pb2_grpc as rpc
@@ -12,7 +11,7 @@ from audit.event import AuditRead
 from audit.ledger import Ledger, Position
 from enclave_api import converters
 from enclave_api.errors import RequestInvalid
-from enclave_api.interceptors import Context, caller, not_served
+from enclave_api.interceptors import Context, caller, not_served, not_served_stream
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000
@@ -25,7 +24,7 @@ class AuditServicer(rpc.AuditServiceServicer):
 
     ledger: Ledger
 
-    ExportEntries: Any = not_served
+    ExportEntries = not_served_stream
     GetStatistics = not_served
     ListAnomalies = not_served
     SearchEntries = not_served

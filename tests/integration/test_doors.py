@@ -1,0 +1,110 @@
+"""The doors beside the calls: health, reflection, what is not served yet, metrics, logs, the release beat."""
+
+import re
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from heixia.audit.v1 import audit_pb2, audit_pb2_grpc
+from heixia.consent.v1 import consent_pb2, consent_pb2_grpc
+from heixia.registry.v1 import registry_pb2, registry_pb2_grpc
+
+from enclave_api.app import SERVICES
+from enclave_api.cli.example import FIELDS
+from enclave_api.client.bank import Bank
+from enclave_api.client.connection import Credentials, Refused
+from enclave_api.client.steward import Steward
+from enclave_api.errors import ConnectionFailed
+from sandbox.calls import decision_of
+from tests.integration.conftest import PRODUCT, Stage
+from tests.room import ALICE, OFFICE, OPERATOR, Room, datasets_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_service_is_healthy(stage: Stage) -> None:
+    """Health answers SERVING for the server and for each of its services, to any certificate."""
+    stub = health_pb2_grpc.HealthStub(stage.room.alice.channel)
+    for name in ("", *SERVICES):
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_what_is_not_served_yet_says_so(stage: Stage) -> None:
+    """Every RPC that docs/status.md lists as not served answers UNIMPLEMENTED with the catalogue's code."""
+    office, alice, auditor = stage.room.office.channel, stage.room.alice.channel, stage.room.auditor.channel
+    consent, audit = consent_pb2_grpc.ConsentServiceStub(office), audit_pb2_grpc.AuditServiceStub(auditor)
+    calls: list[tuple[str, Callable[[Any], Any], Any]] = [
+        ("ReplaceRules", registry_pb2_grpc.RegistryServiceStub(alice).ReplaceRules, registry_pb2.ReplaceRulesRequest()),
+        ("ListSubjectConsents", consent.ListSubjectConsents, consent_pb2.ListSubjectConsentsRequest()),
+        ("ListSubjectUses", consent.ListSubjectUses, consent_pb2.ListSubjectUsesRequest()),
+        ("GetSubjectDisclosure", consent.GetSubjectDisclosure, consent_pb2.GetSubjectDisclosureRequest()),
+        ("EraseSubject", consent.EraseSubject, consent_pb2.EraseSubjectRequest()),
+        ("SearchEntries", audit.SearchEntries, audit_pb2.SearchEntriesRequest()),
+        ("ExportEntries", lambda r: list(audit.ExportEntries(r)), audit_pb2.ExportEntriesRequest()),
+        ("GetStatistics", audit.GetStatistics, audit_pb2.GetStatisticsRequest()),
+        ("ListAnomalies", audit.ListAnomalies, audit_pb2.ListAnomaliesRequest()),
+    ]
+    for name, method, request in calls:
+        with pytest.raises(grpc.RpcError) as refusal:
+            method(request)
+        assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED, name
+        assert ("heixia-code", "not_served") in [tuple(item) for item in refusal.value.trailing_metadata() or ()]
+    listed = (ROOT / "docs" / "status.md").read_text().partition("## Not yet")[2].partition("| what |")[0]
+    assert set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", listed)) - {
+        "ConsentService",
+        "AuditService",
+        "RegistryService",
+    } == {name for name, _, _ in calls}
+
+
+def test_reflection_metrics_logs_and_the_beat(tmp_path: Path, stage: Stage) -> None:
+    """Reflection is off unless asked for; metrics and logs name no subject; answers leave at the beat."""
+    names = ProtoReflectionDescriptorDatabase(stage.room.client(Steward, OPERATOR).channel)
+    with pytest.raises(grpc.RpcError):
+        names.get_services()
+    room = Room.make(tmp_path, release_quantum_ms=150).start("--reflection", "--metrics", "127.0.0.1:29465")
+    try:
+        with_reflection = ProtoReflectionDescriptorDatabase(room.client(Steward, OPERATOR).channel)
+        assert set(SERVICES) <= set(with_reflection.get_services())
+        assert descriptor_pool.DescriptorPool(with_reflection).FindServiceByName(SERVICES[0]).full_name == SERVICES[0]
+        room.load(stage.world, datasets_of(FIELDS))
+        room.launch(stage.example)
+        subject = stage.world.subjects[0]
+        consent_id = room.consent(subject, PRODUCT, datasets_of(FIELDS))
+        began = time.monotonic()
+        answer = room.portal.request_limit(subject=subject, product=PRODUCT, consent_id=consent_id)
+        assert time.monotonic() - began >= 0.149
+        with pytest.raises(Refused):
+            room.portal.request_limit(subject=subject, product=PRODUCT, consent_id=consent_id)
+        with urllib.request.urlopen("http://127.0.0.1:29465/metrics") as page:
+            metrics = page.read().decode()
+        assert 'outcome="consent_exhausted"' in metrics
+        assert 'heixia_decision_step_seconds_count{step="commit"} 1.0' in metrics
+        told = metrics + room.log.read_text() + answer.receipt.entry.decode()
+        tag = decision_of(answer.receipt.entry).subject_tag
+        assert subject[5:] not in told
+        assert tag not in metrics + room.log.read_text()
+    finally:
+        assert room.stop() == 0
+
+
+def test_a_certificate_of_another_authority_opens_nothing(stage: Stage, tmp_path: Path) -> None:
+    """A perfectly good certificate of another room's CA ends in the handshake."""
+    other = Room.make(tmp_path)
+    folder = other.home.client(OFFICE)
+    ours = Credentials(stage.room.home.client(ALICE))
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for name in ("cert.pem", "key.pem"):
+        (mixed / name).write_bytes((folder / name).read_bytes())
+    (mixed / "ca.pem").write_bytes((ours.folder / "ca.pem").read_bytes())
+    with pytest.raises(ConnectionFailed):
+        Bank.connect(stage.room.server, mixed).versions(PRODUCT)

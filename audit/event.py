@@ -265,6 +265,7 @@ class Decision(Event, kind="decision"):
     bundle_hash: Digest
     rules_hash: Digest
     evidence_hash: Digest
+    evidence_format: Text
     consent_hash: Digest
     consent_index: Count
     use: Count

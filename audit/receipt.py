@@ -150,7 +150,7 @@ class _Findings:
 
     def check_kind(self) -> str:
         decision = self._decision()
-        return f"version {decision.version}, isolation {decision.isolation}"
+        return f"version {decision.version}, isolation {decision.isolation}, evidence {decision.evidence_format}"
 
     def check_opening(self) -> str:
         decision, opening = self._decision(), self._receipt.opening

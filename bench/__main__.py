@@ -64,7 +64,7 @@ def main() -> None:
 
 def measure(room: Room, folder: Path) -> list[Figure]:
     """Every figure."""
-    room.start("--metrics", METRICS)
+    room.start("--metrics", METRICS, "--step-metrics")
     world = generate(room.catalog, COMPANIES, 7)
     for name in track(list(room.catalog.datasets), "loading"):
         room.load(world, [name])

@@ -17,7 +17,6 @@ _AUDIT = "/heixia.audit.v1.AuditService/"
 
 POLICY: dict[str, frozenset[Role]] = {
     "/grpc.health.v1.Health/Check": _EVERYBODY,
-    "/grpc.health.v1.Health/Watch": _EVERYBODY,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": frozenset({Role.OPERATOR}),
     "/heixia.attestation.v1.AttestationService/GetEvidence": _EVERYBODY,
     _REGISTRY + "SubmitVersion": _BANK,

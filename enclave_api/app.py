@@ -5,12 +5,13 @@ import hashlib
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import grpc
 import structlog
 from cryptography import x509
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -23,6 +24,7 @@ from heixia.registry.v1 import registry_pb2_grpc
 from sqlalchemy import Connection
 
 import enclave_api
+from audit.errors import HeixiaError
 from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
 from audit.schema import open_engine
@@ -72,7 +74,8 @@ class ServeOptions:
     listen: str
     metrics: str | None
     reflection: bool
-    passphrase: str | None
+    passphrase: str | None = field(repr=False)
+    step_metrics: bool = False
 
 
 @dataclass
@@ -97,14 +100,14 @@ def utc_now() -> datetime:
 
 
 async def build(
-    home: Home, passphrase: str | None, stack: AsyncExitStack, on_fatal: Callable[[BaseException], None]
+    home: Home, options: ServeOptions, stack: AsyncExitStack, on_fatal: Callable[[BaseException], None]
 ) -> Service:
     """Opens a home and wires the floors; what must be closed is pushed on `stack`.
 
     Raises:
         HomeInvalid, PassphraseWrong, CatalogInvalid, LedgerCorrupt, LedgerBusy, Database*: nothing was changed.
     """
-    settings, keys = home.settings(), home.keys(passphrase)
+    settings, keys = home.settings(), home.keys(options.passphrase)
     catalog = load_catalog(home.path / "catalog.yaml")
     engine = open_engine(home.database, create=False)
     stack.callback(engine.dispose)
@@ -115,14 +118,17 @@ async def build(
     pool = await JailPool.start(JailSettings(score_deadline_ms=settings.score_deadline_ms))
     stack.push_async_callback(pool.close)
     secrets = {keys.recipient.public().key_id: keys.recipient}
-    registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), secrets, settings.levels_max)
+    notes = AESGCM(keys.derive("registry notes"))
+    registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), secrets, notes, settings.levels_max)
     consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY))
     versions = Versions(registry, pool, catalog)
     facts = _facts(home, settings, keys, pool)
     metrics = Metrics()
     rules = DecisionSettings(settings.release_quantum_ms, settings.budget_bits_per_year * 1000)
-    room = Enclave(facts.evidence_hash, ISOLATION)
-    decider = Decider(ledger, engine, vault, consents, versions, rules, room, utc_now, metrics.step)
+    room = Enclave(facts.evidence_hash, SIMULATED, ISOLATION)
+    decider = Decider(ledger, engine, vault, consents, versions, rules, room, utc_now)
+    if options.step_metrics:
+        decider.observe = metrics.step
     datasets = Datasets(ledger, engine, vault)
     return Service(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
 
@@ -146,13 +152,15 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         loop.call_soon_threadsafe(_resolve, stop, cause)
 
     async with AsyncExitStack() as stack:
-        enclave = await build(home, options.passphrase, stack, end)
+        enclave = await build(home, options, stack, end)
         server, port = await _server(home, options, enclave)
         if options.metrics:
             stack.callback(_serve_metrics(enclave.metrics, options.metrics))
         await _record_start(enclave)
-        await enclave.registry.finish_inspections(enclave.versions.inspect)
         await server.start()
+        # Beside the calls: what some bank left half submitted must not keep everybody waiting.
+        inspections = asyncio.create_task(_finish_inspections(enclave))
+        stack.callback(inspections.cancel)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
         _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=ISOLATION)
@@ -224,11 +232,18 @@ def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> Enclav
         ledger_vkey=log_signer(keys, settings.log_origin).verifier.vkey,
         tls_key_hash=hashlib.sha256(spki).hexdigest(),
         code_digest=code_digest(),
-        config_digest=settings.digest,
+        config_digest=home.config_digest(settings),
         isolation=ISOLATION,
         walls=pool.walls,
         started=utc_now(),
     )
+
+
+async def _finish_inspections(enclave: Service) -> None:
+    try:
+        await enclave.registry.finish_inspections(enclave.versions.inspect)
+    except HeixiaError as error:
+        _log.error("inspections not finished", code=error.code)
 
 
 async def _record_start(enclave: Service) -> None:

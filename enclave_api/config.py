@@ -52,7 +52,7 @@ def load_settings(path: Path) -> Settings:
     """Reads `heixia.toml`; raises HomeInvalid naming the setting at fault."""
     try:
         return Settings.model_validate(tomllib.loads(path.read_text()))
-    except FileNotFoundError as error:
+    except OSError as error:
         raise HomeInvalid("no settings", public=f"{path} is missing; make a home with `heixia init`") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise HomeInvalid("settings", public=f"{path.name}: {error}") from error

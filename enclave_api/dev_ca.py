@@ -100,6 +100,8 @@ def write_secret(path: Path, content: bytes) -> None:
         raise HomeInvalid("exists", public=f"{path} exists already; it is never overwritten") from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _builder(

@@ -84,7 +84,8 @@ CATALOG: dict[str, Line] = {
     "load_invalid": Line(S.INVALID_ARGUMENT, "The load is refused; nothing was stored"),
     "record_invalid": Line(S.INVALID_ARGUMENT, "A record breaks its layout"),
     "catalog_invalid": Line(S.FAILED_PRECONDITION, "The catalogue file cannot be used"),
-    "vault_corrupt": Line(S.DATA_LOSS, "A stored value does not open; report the time of the call to the operator."),
+    "stored_value_corrupt": Line(S.DATA_LOSS, "A stored value does not open; report the time of the call."),
+    "subject_erased": Line(S.NOT_FOUND, "The subject was erased; what was kept about it is gone."),
     # a steward's table, on the steward's machine
     "table_unreadable": Line(S.INVALID_ARGUMENT, "The table cannot be read"),
     "table_empty": Line(S.INVALID_ARGUMENT, "The table has no rows"),

@@ -10,6 +10,7 @@ public/log.policy     tlog-policy: give it to whoever verifies receipts
 clients/<name>/       cert.pem, key.pem, ca.pem and, for banks and authorities, signing.jwk
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,6 +80,17 @@ class Home:
         except OSError as error:
             raise HomeInvalid("trust", public=f"{path} is missing") from error
 
+    def config_digest(self, settings: Settings) -> str:
+        """SHA-256, hex, of the settings and of the files that say whom this enclave trusts and what it holds."""
+        state = hashlib.sha256(settings.digest.encode())
+        for name in ("trust/authorities.jwks", "trust/institutions.jwks", "tls/ca.pem", "catalog.yaml"):
+            try:
+                content = (self.path / name).read_bytes()
+            except OSError as error:
+                raise HomeInvalid("trust", public=f"{self.path / name} is missing") from error
+            state.update(f"{name} {len(content)}\n".encode() + content)
+        return state.hexdigest()
+
     def client(self, principal: Principal) -> Path:
         """The folder of a client's certificate."""
         parts = (principal.role, principal.organisation, principal.person)
@@ -115,7 +127,7 @@ def create_home(
         HomeInvalid: the directory holds something already.
     """
     home = Home(path)
-    if path.exists() and any(path.iterdir()):
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise HomeInvalid("not empty", public=f"{path} is not empty; a home is never overwritten")
     for folder in ("tls", "trust", "public", "clients"):
         (path / folder).mkdir(parents=True, mode=0o700, exist_ok=True)
@@ -162,8 +174,12 @@ def issue_client(home: Home, principal: Principal, now: datetime) -> Path:
 def _signing_key(home: Home, principal: Principal, folder: Path) -> None:
     path = home.path / "trust" / _TRUST_FILE[principal.role]
     known = json.loads(path.read_text())
-    mine = [k for k in known["keys"] if k["kid"].startswith(principal.organisation + "/")]
-    key = generate_key(principal.organisation, len(mine) + 1)
+    numbers = [
+        int(n) for owner, _, n in (k["kid"].rpartition("/") for k in known["keys"]) if owner == principal.organisation
+    ]
+    key = generate_key(principal.organisation, max(numbers, default=0) + 1)
     write_secret(folder / "signing.jwk", json.dumps(key.as_dict(private=True)).encode())
     known["keys"].append(key.as_dict(private=False))
-    path.write_text(json.dumps(known, indent=1) + "\n")
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(known, indent=1) + "\n")
+    fresh.replace(path)  # never half a key set

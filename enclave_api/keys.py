@@ -7,7 +7,7 @@ lies there in the clear, readable by its owner alone, which is fit for developme
 import base64
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from enclave_api.dev_ca import write_secret
 from enclave_api.errors import HomeInvalid, PassphraseWrong
 from model_registry.bundle import RecipientSecret
 from sandbox.vault.sealing import VaultKeys
@@ -31,7 +32,7 @@ SCRYPT = {"n": 2**17, "r": 8, "p": 1}
 class Keys:
     """Everything derived from the root secret. The root is uniform, so HKDF's expand step alone is enough."""
 
-    root: bytes
+    root: bytes = field(repr=False)
 
     def derive(self, purpose: str, length: int = 32) -> bytes:
         """Key bytes for a purpose; distinct purposes give independent keys."""
@@ -62,15 +63,7 @@ def create_root(path: Path, passphrase: str | None) -> Keys:
     """Makes a root secret and writes its file, mode 0600; never overwrites (HomeInvalid)."""
     root = os.urandom(ROOT_BYTES)
     document = _wrap(root, passphrase) if passphrase else {"kdf": "none", "secret": _text(root)}
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        public = f"{path.name} exists already; a root secret is never overwritten"
-        raise HomeInvalid("root exists", public=public) from error
-    with os.fdopen(descriptor, "w") as file:
-        json.dump({"schema": SCHEMA, **document}, file)
-        file.flush()
-        os.fsync(file.fileno())
+    write_secret(path, json.dumps({"schema": SCHEMA, **document}).encode())
     return Keys(root)
 
 

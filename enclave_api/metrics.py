@@ -43,6 +43,6 @@ class Metrics:
         """Serves `/metrics`; raises AddressTaken."""
         try:
             server, _ = start_http_server(port, addr=host, registry=self.registry)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise AddressTaken("metrics", public=f"metrics on {host}:{port}; choose another with --metrics") from error
         return server

@@ -8,7 +8,7 @@ AES-256-GCM, info = "heixia bundle v1" ‖ SHA-256(manifest JWS).
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
@@ -30,6 +30,7 @@ SUITE_NAME = "MLKEM768-X25519, HKDF-SHA256, AES-256-GCM"
 CONTENT_BYTES_MAX = 64 * 1024 * 1024  # a 300-tree model is 1-5 MB; admission must inspect it in memory
 NONCE_BYTES = 12
 TAG_BYTES = 16
+SEALED_KEY_BYTES = 1168  # encapsulation 1,120 (ML-KEM-768 1,088 and X25519 32), key 32, tag 16
 CIPHERTEXT_BYTES_MAX = CONTENT_BYTES_MAX + NONCE_BYTES + TAG_BYTES
 _MLKEM_PUBLIC_BYTES = 1184  # FIPS 203, table 3
 _INFO = b"heixia bundle v1"
@@ -61,8 +62,8 @@ class RecipientKey:
 class RecipientSecret:
     """An enclave's private HPKE key, made from two seeds so that it can be derived from the root secret."""
 
-    mlkem_seed: bytes  # 64
-    x25519_seed: bytes  # 32
+    mlkem_seed: bytes = field(repr=False)  # 64
+    x25519_seed: bytes = field(repr=False)  # 32
 
     def private(self) -> MLKEM768X25519PrivateKey:
         """The key object."""
@@ -157,8 +158,9 @@ def open_bundle(bundle: SealedBundle, manifest: Manifest, secrets: Mapping[str, 
 
 
 def _open_key(bundle: SealedBundle, manifest: Manifest, secrets: Mapping[str, RecipientSecret], info: bytes) -> bytes:
-    if len(bundle.sealed_keys) != len(manifest.recipients):
-        raise BundleInvalid("sealed keys", public="sealed keys: not as many as the manifest's recipients")
+    if [len(sealed) for sealed in bundle.sealed_keys] != [SEALED_KEY_BYTES] * len(manifest.recipients):
+        public = f"sealed keys: one of {SEALED_KEY_BYTES} bytes for each of the manifest's recipients is wanted"
+        raise BundleInvalid("sealed keys", public=public)
     for key_id, sealed in zip(manifest.recipients, bundle.sealed_keys, strict=True):
         if key_id in secrets:
             try:

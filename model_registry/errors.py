@@ -2,7 +2,7 @@
 
 HeixiaError
 ├── CallerError
-│   ├── VersionUnknown, ProductUnknown, TransitionRefused, FourEyesRequired, RollbackImpossible
+│   ├── VersionUnknown, ProductUnknown, TransitionRefused, FourEyesRequired
 └── OwnerError
     ├── SignatureInvalid   a JWS by an institution or authority does not verify
     ├── ManifestInvalid    the manifest's shape or signer
@@ -14,7 +14,7 @@ HeixiaError
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audit.errors import CallerError, OwnerError
+from audit.errors import CallerError, OwnerError, ServiceError
 
 
 class SignatureInvalid(OwnerError):
@@ -33,6 +33,12 @@ class BundleInvalid(OwnerError):
     """The sealed bundle is cut, too large, for another key, or changed."""
 
     code = "bundle_invalid"
+
+
+class StoredValueCorrupt(ServiceError):
+    """A stored, sealed value does not open: the database was changed, or belongs to another root secret."""
+
+    code = "stored_value_corrupt"
 
 
 class VersionUnknown(CallerError):

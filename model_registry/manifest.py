@@ -37,7 +37,9 @@ class ManifestField(_Part):
 
     name: Name
     type: Literal["number", "integer", "boolean", "category", "date"]
-    missing: str | float | int = "decline"
+    missing: str | Annotated[float, Field(allow_inf_nan=False)] | Annotated[int, Field(ge=-(2**53), le=2**53)] = (
+        "decline"
+    )
 
 
 class ModelInput(_Part):

@@ -8,12 +8,14 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc.jwk import KeySet
 from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, update
 
+from audit.errors import OwnerError, ServiceError
 from audit.event import (
     Event,
     VersionAdmitted,
@@ -27,13 +29,15 @@ from audit.event import (
 )
 from audit.ledger import Ledger, Position
 from model_registry import tables
-from model_registry.bundle import RecipientSecret, SealedBundle, open_bundle
+from model_registry.aead import seal, unseal
+from model_registry.bundle import SEALED_KEY_BYTES, RecipientSecret, SealedBundle, open_bundle
 from model_registry.errors import (
     FourEyesRequired,
     ManifestInvalid,
     ModelRefused,
     ProductUnknown,
     Reason,
+    StoredValueCorrupt,
     TransitionRefused,
     VersionUnknown,
 )
@@ -45,7 +49,7 @@ _PROMOTED = tables.promotion.c
 _CHAMPION = (
     select(_PROMOTED.version).where(_PROMOTED.product == bindparam("of")).order_by(_PROMOTED.idx.desc()).limit(1)
 )
-_SUSPENDER = select(tables.version.c.suspended_by).where(tables.version.c.version == bindparam("name"))
+_SUSPENSION = select(tables.suspension.c.by).where(tables.suspension.c.version == bindparam("name")).limit(1)
 
 Inspect = Callable[[Manifest, bytes], Awaitable[Sequence[Reason]]]
 Prepare = Callable[[str], Awaitable[object]]
@@ -81,14 +85,26 @@ def bound_digest(manifest_jws: str, digest: str) -> str:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A stored bundle, opened: what really is in it, whatever the table says."""
+
+    manifest: Manifest
+    content: bytes
+    bundle_hash: str
+    rules_hash: str
+
+
+@dataclass(frozen=True)
 class Registry:
-    """The versions of one enclave."""
+    """The versions of one enclave. `notes` seals the reasons of refusals, which quote the bank's model and rules."""
 
     ledger: Ledger
     engine: Engine
     institutions: KeySet
     secrets: Mapping[str, RecipientSecret]
+    notes: AESGCM
     levels_max: int
+    _inspections: set[asyncio.Task[Sequence[Reason]]] = field(default_factory=set)
 
     async def submit(self, bundle: SealedBundle, institution: str, by: str, inspect: Inspect) -> Version:
         """Stores a sealed bundle as the product's next version and has it inspected.
@@ -100,41 +116,59 @@ class Registry:
             inspect: runs the inspection behind the walls; no reasons = admitted.
 
         Raises:
-            SignatureInvalid, ManifestInvalid, BundleInvalid: nothing is stored.
+            SignatureInvalid, ManifestInvalid, BundleInvalid, FourEyesRequired: nothing is stored.
             ModelRefused: the version is on record as refused, its bundle is not kept.
         """
+        _check_person(by)
         manifest = verify_manifest(bundle.manifest_jws, self.institutions, self.levels_max)
         if manifest.institution != institution:
             raise ManifestInvalid("institution", public="the product belongs to another institution")
         content = await asyncio.to_thread(open_bundle, bundle, manifest, self.secrets)
+        bundle_hash = await asyncio.to_thread(lambda: bundle.bundle_hash)
 
         def change(connection: Connection, position: Position) -> tuple[Event, str]:
             number = _next_number(connection, manifest.product)
             name = f"{manifest.product}@{number}"
-            _insert(connection, name, number, manifest, bundle, by, position.time)
-            return _submitted(name, manifest, bundle, by), name
+            reasons = seal(self.notes, b"[]", name.encode())
+            _insert(connection, name, number, manifest, bundle, bundle_hash, by, position.time, reasons)
+            return _submitted(name, manifest, bundle, bundle_hash, by), name
 
         name = (await self.ledger.append(change)).value
-        reasons = await inspect(manifest, content)
-        await self._judge(name, reasons)
-        if reasons:
+        # A caller who leaves must not leave a version behind that nobody judges.
+        task = asyncio.create_task(self._inspect(name, manifest, content, inspect))
+        self._inspections.add(task)
+        task.add_done_callback(self._inspections.discard)
+        if reasons := await asyncio.shield(task):
             raise ModelRefused(reasons)
         return self.get(name, institution)
 
     async def finish_inspections(self, inspect: Inspect) -> None:
-        """Inspects what a stop of the service left submitted."""
+        """Inspects what a stop of the service left submitted; a bundle that does not open is refused."""
         with self.engine.connect() as connection:
             rows = connection.execute(select(tables.version).where(tables.version.c.state == State.SUBMITTED)).all()
         for row in rows:
-            manifest, content = self.open_content(row.version)
-            await self._judge(row.version, await inspect(manifest, content))
+            try:
+                opened = await asyncio.to_thread(self.open_content, row.version)
+            except (OwnerError, StoredValueCorrupt) as error:
+                await self._judge(row.version, [Reason(error.code, "bundle", "the stored bundle does not open")])
+            else:
+                await self._inspect(row.version, opened.manifest, opened.content, inspect)
+
+    async def _inspect(self, name: str, manifest: Manifest, content: bytes, inspect: Inspect) -> Sequence[Reason]:
+        try:
+            reasons = await inspect(manifest, content)
+        except ServiceError as error:
+            reasons = [Reason(error.code, "inspection", "the enclave could not inspect it; submit it again")]
+        await self._judge(name, reasons)
+        return reasons
 
     async def _judge(self, name: str, reasons: Sequence[Reason]) -> None:
         what = Change.REFUSE if reasons else Change.ADMIT
+        noted = seal(self.notes, json.dumps([asdict(reason) for reason in reasons]).encode(), name.encode())
 
         def change(connection: Connection, _: Position) -> tuple[Event, None]:
             row = _row(connection, name)
-            values = {"state": next_state(State(row.state), what), "reasons": _reasons_text(reasons)}
+            values = {"state": next_state(State(row.state), what), "reasons": noted}
             connection.execute(update(tables.version).where(tables.version.c.version == name).values(values))
             if reasons:
                 connection.execute(tables.bundle.delete().where(tables.bundle.c.version == name))
@@ -150,11 +184,12 @@ class Registry:
             FourEyesRequired: the submitter approves, or the caller's certificate names no person.
             VersionUnknown, TransitionRefused.
         """
+        _check_person(by)
 
         def change(connection: Connection, _: Position) -> tuple[Event, None]:
             row = self._own(connection, name, institution)
             state = next_state(State(row.state), Change.APPROVE)
-            if row.submitted_by == by or by.count("/") < 2:
+            if row.submitted_by == by:
                 raise FourEyesRequired("approver", public="another person than the submitter must approve")
             mine = tables.version.c.version == name
             connection.execute(update(tables.version).where(mine).values(state=state, approved_by=by))
@@ -167,8 +202,28 @@ class Registry:
         """Makes an approved version champion from the next call on; `prepare` loads and warms it first.
 
         Raises:
-            VersionUnknown, TransitionRefused; whatever `prepare` raises (then nothing changed).
+            VersionUnknown, TransitionRefused, FourEyesRequired; whatever `prepare` raises (then nothing changed).
         """
+        return await self._promote(name, institution, by, prepare, None)
+
+    async def rollback(self, product: str, institution: str, by: str, prepare: Prepare) -> Version:
+        """Makes the newest earlier version that has been champion, and still may be, champion again.
+
+        Raises:
+            ProductUnknown: the product has no champion, or is another institution's.
+            TransitionRefused: there is no earlier one, or the champion changed meanwhile.
+        """
+        with self.engine.connect() as connection:
+            present = champion_of(connection, product)
+            if present is None or product.partition("/")[0] != institution:
+                raise ProductUnknown("no champion")
+            name = _champion_before(connection, product, present)
+        if name is None:
+            raise TransitionRefused("no earlier champion", public="no earlier version may be champion")
+        return await self._promote(name, institution, by, prepare, present)
+
+    async def _promote(self, name: str, institution: str, by: str, prepare: Prepare, expected: str | None) -> Version:
+        _check_person(by)
         with self.engine.connect() as connection:
             self._promotable(connection, name, institution)
         await prepare(name)
@@ -176,6 +231,8 @@ class Registry:
         def change(connection: Connection, position: Position) -> tuple[Event, None]:
             row = self._promotable(connection, name, institution)
             previous = champion_of(connection, row.product)
+            if expected is not None and previous != expected:
+                raise TransitionRefused("champion changed", public="the champion changed meanwhile; look again")
             at = int(position.time.timestamp() * 1000)
             line = {"idx": position.index, "product": row.product, "version": name, "at": at}
             connection.execute(insert(tables.promotion).values(line))
@@ -184,41 +241,36 @@ class Registry:
         await self.ledger.append(change)
         return self.get(name, institution)
 
-    async def rollback(self, product: str, institution: str, by: str, prepare: Prepare) -> Version:
-        """Makes the champion before the present one champion again; raises ProductUnknown, TransitionRefused."""
-        with self.engine.connect() as connection:
-            present = champion_of(connection, product)
-            if present is None or product.partition("/")[0] != institution:
-                raise ProductUnknown("no champion")
-            table = tables.promotion
-            earlier = select(table.c.version).where(table.c.product == product, table.c.version != present)
-            name = connection.scalar(earlier.order_by(table.c.idx.desc()).limit(1))
-        if name is None:
-            raise TransitionRefused("no earlier champion", public="the product has had no other champion")
-        return await self.promote(name, institution, by, prepare)
+    async def suspend(self, name: str, holder: str, by: str, reason: str) -> Version:
+        """Stops a version at once.
 
-    async def suspend(self, name: str, organisation: str, by: str, reason: str, *, operator: bool = False) -> Version:
-        """Stops a version at once; by its institution or the operator. Raises VersionUnknown, TransitionRefused."""
+        Args:
+            name: the version.
+            holder: `role/organisation` that holds it back: `institution/<its own>` or `operator/<any>`.
+            by: who, for the log.
+            reason: for the log.
+
+        Raises:
+            VersionUnknown; TransitionRefused: the holder holds it back already.
+        """
 
         def change(connection: Connection, _: Position) -> tuple[Event, str]:
-            row = _row(connection, name) if operator else self._own(connection, name, organisation)
-            if row.suspended_by is not None:
-                raise TransitionRefused("suspended already", public="the version is suspended already")
-            mine = tables.version.c.version == name
-            connection.execute(update(tables.version).where(mine).values(suspended_by=organisation))
+            row = _held(connection, name, holder)
+            line = {"version": name, "by": holder}
+            if connection.execute(insert(tables.suspension).prefix_with("OR IGNORE").values(line)).rowcount == 0:
+                raise TransitionRefused("suspended already", public="you suspended the version already")
             return VersionSuspended(version=name, by=by, reason=reason), row.institution
 
         return self.get(name, (await self.ledger.append(change)).value)
 
-    async def resume(self, name: str, organisation: str, by: str, reason: str, *, operator: bool = False) -> Version:
-        """Lifts a suspension; only by the organisation that suspended. Raises VersionUnknown, TransitionRefused."""
+    async def resume(self, name: str, holder: str, by: str, reason: str) -> Version:
+        """Lifts the holder's own suspension; others' stay. Raises VersionUnknown, TransitionRefused."""
 
         def change(connection: Connection, _: Position) -> tuple[Event, str]:
-            row = _row(connection, name) if operator else self._own(connection, name, organisation)
-            if row.suspended_by != organisation:
-                raise TransitionRefused("not its suspender", public="not suspended, or by somebody else")
-            mine = tables.version.c.version == name
-            connection.execute(update(tables.version).where(mine).values(suspended_by=None))
+            row = _held(connection, name, holder)
+            mine = (tables.suspension.c.version == name) & (tables.suspension.c.by == holder)
+            if connection.execute(tables.suspension.delete().where(mine)).rowcount == 0:
+                raise TransitionRefused("not suspended by them", public="not suspended by you")
             return VersionResumed(version=name, by=by, reason=reason), row.institution
 
         return self.get(name, (await self.ledger.append(change)).value)
@@ -240,15 +292,16 @@ class Registry:
     def get(self, name: str, institution: str) -> Version:
         """One version of an institution; raises VersionUnknown."""
         with self.engine.connect() as connection:
-            return _version(connection, self._own(connection, name, institution))
+            row = self._own(connection, name, institution)
+            return _version(connection, row, json.loads(unseal(self.notes, row.reasons, name.encode())))
 
     def list(self, product: str, institution: str) -> list[Version]:
-        """A product's versions, oldest first; empty where it is another institution's."""
+        """A product's versions, oldest first and without reasons; empty where it is another institution's."""
         table = tables.version
         query = select(table).where(table.c.product == product, table.c.institution == institution)
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(table.c.number)).all()
-            return [_version(connection, row) for row in rows]
+            return [_version(connection, row, []) for row in rows]
 
     def champion_at(self, product: str, at: datetime | None) -> tuple[str, int] | None:
         """Which version was champion at a time (None = now) and the index of the entry that made it so."""
@@ -260,22 +313,33 @@ class Registry:
             row = connection.execute(query.order_by(table.c.idx.desc()).limit(1)).one_or_none()
         return (row.version, row.idx) if row else None
 
-    def open_content(self, name: str) -> tuple[Manifest, bytes]:
-        """Opens a stored bundle inside the enclave; raises BundleInvalid where the stored bytes were changed."""
+    def open_content(self, name: str) -> Opened:
+        """Opens a stored bundle inside the enclave.
+
+        Raises:
+            VersionUnknown: none, or its bundle is not kept.
+            SignatureInvalid, ManifestInvalid, BundleInvalid: it does not open any more.
+            StoredValueCorrupt: it opens, but is not the one submitted as this version.
+        """
         with self.engine.connect() as connection:
             row = _row(connection, name)
             stored = connection.execute(select(tables.bundle).where(tables.bundle.c.version == name)).one_or_none()
         if stored is None:
             raise VersionUnknown("no bundle is kept")
         manifest = verify_manifest(row.manifest_jws, self.institutions, self.levels_max)
-        size = len(stored.sealed_keys) // len(manifest.recipients)
+        size = SEALED_KEY_BYTES
         keys = tuple(stored.sealed_keys[i : i + size] for i in range(0, len(stored.sealed_keys), size))
-        return manifest, open_bundle(SealedBundle(row.manifest_jws, keys, stored.ciphertext), manifest, self.secrets)
+        bundle = SealedBundle(row.manifest_jws, keys, stored.ciphertext)
+        content = open_bundle(bundle, manifest, self.secrets)
+        bundle_hash = bundle.bundle_hash
+        if bundle_hash != row.bundle_hash or manifest.product != row.product:
+            raise StoredValueCorrupt("a stored bundle is not the one submitted")
+        return Opened(manifest, content, bundle_hash, bound_digest(row.manifest_jws, manifest.digests.rules))
 
     def _promotable(self, connection: Connection, name: str, institution: str) -> Row[tuple[object, ...]]:
         row = self._own(connection, name, institution)
         next_state(State(row.state), Change.PROMOTE)
-        if row.suspended_by is not None:
+        if is_suspended(connection, name):
             raise TransitionRefused("suspended", public="the version is suspended")
         return row
 
@@ -293,7 +357,7 @@ def champion_of(connection: Connection, product: str) -> str | None:
 
 def is_suspended(connection: Connection, name: str) -> bool:
     """Whether a version is suspended in this transaction."""
-    return connection.scalar(_SUSPENDER, {"name": name}) is not None
+    return connection.scalar(_SUSPENSION, {"name": name}) is not None
 
 
 def _row(connection: Connection, name: str) -> Row[tuple[object, ...]]:
@@ -309,7 +373,15 @@ def _next_number(connection: Connection, product: str) -> int:
 
 
 def _insert(
-    connection: Connection, name: str, number: int, manifest: Manifest, bundle: SealedBundle, by: str, time: datetime
+    connection: Connection,
+    name: str,
+    number: int,
+    manifest: Manifest,
+    bundle: SealedBundle,
+    bundle_hash: str,
+    by: str,
+    time: datetime,
+    reasons: bytes,
 ) -> None:
     connection.execute(
         insert(tables.version).values(
@@ -319,33 +391,33 @@ def _insert(
             number=number,
             state=State.SUBMITTED,
             manifest_jws=bundle.manifest_jws,
-            bundle_hash=bundle.bundle_hash,
+            bundle_hash=bundle_hash,
             submitted_by=by,
             submitted_at=int(time.timestamp() * 1000),
-            reasons="[]",
+            reasons=reasons,
         )
     )
     keys = b"".join(bundle.sealed_keys)
     connection.execute(insert(tables.bundle).values(version=name, sealed_keys=keys, ciphertext=bundle.ciphertext))
 
 
-def _submitted(name: str, manifest: Manifest, bundle: SealedBundle, by: str) -> VersionSubmitted:
+def _submitted(name: str, manifest: Manifest, bundle: SealedBundle, bundle_hash: str, by: str) -> VersionSubmitted:
     return VersionSubmitted(
         institution=manifest.institution,
         version=name,
         manifest_hash=manifest_hash(bundle.manifest_jws).hex(),
-        bundle_hash=bundle.bundle_hash,
+        bundle_hash=bundle_hash,
         model_hash=bound_digest(bundle.manifest_jws, manifest.digests.model),
         rules_hash=bound_digest(bundle.manifest_jws, manifest.digests.rules),
         by=by,
     )
 
 
-def _version(connection: Connection, row: Row[tuple[object, ...]]) -> Version:
+def _version(connection: Connection, row: Row[tuple[object, ...]], reasons: Sequence[dict[str, str]]) -> Version:
     state = State(row.state)
     if champion_of(connection, row.product) == row.version:
         state = State.CHAMPION
-    if row.suspended_by is not None:
+    if is_suspended(connection, row.version):
         state = State.SUSPENDED
     return Version(
         version=row.version,
@@ -357,9 +429,31 @@ def _version(connection: Connection, row: Row[tuple[object, ...]]) -> Version:
         submitted_by=row.submitted_by,
         submitted_at=row.submitted_at,
         approved_by=row.approved_by or "",
-        reasons=tuple(Reason(**reason) for reason in json.loads(row.reasons)),
+        reasons=tuple(Reason(**reason) for reason in reasons),
     )
 
 
-def _reasons_text(reasons: Sequence[Reason]) -> str:
-    return json.dumps([asdict(reason) for reason in reasons])
+def _check_person(by: str) -> None:
+    if by.count("/") < 2:
+        raise FourEyesRequired("no person", public="your certificate names no person")
+
+
+def _held(connection: Connection, name: str, holder: str) -> Row[tuple[object, ...]]:
+    row = _row(connection, name)
+    if holder.startswith("institution/") and holder != f"institution/{row.institution}":
+        raise VersionUnknown("another institution's")
+    return row
+
+
+def _champion_before(connection: Connection, product: str, present: str) -> str | None:
+    table, held = tables.version, select(tables.suspension.c.version)
+    older = select(table.c.number).where(table.c.version == present).scalar_subquery()
+    promoted = select(tables.promotion.c.version).where(tables.promotion.c.product == product)
+    query = select(table.c.version).where(
+        table.c.product == product,
+        table.c.number < older,
+        table.c.state == State.APPROVED,
+        table.c.version.in_(promoted),
+        table.c.version.not_in(held),
+    )
+    return connection.scalar(query.order_by(table.c.number.desc()).limit(1))

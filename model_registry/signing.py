@@ -79,7 +79,7 @@ def verify_compact(token: str, keys: KeySet, typ: str) -> tuple[bytes, str]:
     """
     try:
         made = jws.deserialize_compact(token, keys, registry=_REGISTRY)
-    except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SignatureInvalid(f"compact JWS: {type(error).__name__}") from error
     return made.payload, _checked_kid(made.headers(), None, typ)
 
@@ -99,7 +99,7 @@ def verify_general(raw: bytes, keys: KeySet, typ: str) -> tuple[bytes, tuple[str
             raise SignatureInvalid("general JWS: members or number of signatures")
         made: Any = jws.deserialize_json(data, keys, registry=_REGISTRY)
         kids = tuple(_checked_kid(member.protected or {}, member.header, typ) for member in made.members)
-    except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SignatureInvalid(f"general JWS: {type(error).__name__}") from error
     return made.payload, kids
 

@@ -23,13 +23,14 @@ version = Table(
     Column("product", String, nullable=False),
     Column("number", Integer, nullable=False),
     Column("state", String, nullable=False),
-    Column("suspended_by", String),  # the organisation that stopped it; null = not suspended
     Column("manifest_jws", Text, nullable=False),
     Column("bundle_hash", String(64), nullable=False),
     Column("submitted_by", String, nullable=False),
     Column("submitted_at", BigInteger, nullable=False),  # Unix milliseconds
     Column("approved_by", String),
-    Column("reasons", Text, nullable=False),  # JSON list of {code, where, text}
+    Column(
+        "reasons", LargeBinary, nullable=False
+    ),  # sealed JSON list of {code, where, text}: it quotes model and rules
     UniqueConstraint("product", "number"),
 )
 
@@ -40,6 +41,14 @@ bundle = Table(
     Column("version", String, ForeignKey("version.version"), primary_key=True),
     Column("sealed_keys", LargeBinary, nullable=False),  # concatenated, equal lengths
     Column("ciphertext", LargeBinary, nullable=False),
+)
+
+# Who holds a version back, as `role/organisation`: each lifts its own alone, and it runs when nobody does.
+suspension = Table(
+    "suspension",
+    metadata,
+    Column("version", String, ForeignKey("version.version"), primary_key=True),
+    Column("by", String, primary_key=True),
 )
 
 # Who was champion since when: the newest line of a product is its champion.

@@ -1,16 +1,19 @@
 """The records of calls: answers kept for repeats, gap-free numbers of an institution's calls, refusals."""
 
-import json
+import struct
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from audit.event import Decision, Refusal, decode
+from audit.event import Refusal
 from audit.ledger import Ledger, Position
+from model_registry.aead import seal, unseal
 from sandbox import tables
 from sandbox.subject_keys import subject_cipher
-from sandbox.vault.sealing import VaultKeys, seal, unseal
+from sandbox.vault.sealing import VaultKeys
+
+_KEPT = struct.Struct(">Q32sq")  # limit in yuan, salt, valid until in Unix milliseconds
 
 # Built once: SQLAlchemy spends more on building a statement than SQLite on running it.
 _CALL = select(tables.call).where(tables.call.c.request_hash == bindparam("request_hash"))
@@ -61,20 +64,25 @@ def find(connection: Connection, request_hash: str) -> Row[tuple[object, ...]] |
 def keep(
     connection: Connection, keys: VaultKeys, *, request_hash: str, digest: str, index: int, tag: str, kept: Kept
 ) -> None:
-    """Keeps an answer, inside the commit of its decision."""
-    text = {"limit": kept.limit, "salt": kept.salt.hex(), "valid_until": kept.valid_until.isoformat()}
-    body = seal(subject_cipher(connection, keys, tag), json.dumps(text).encode(), request_hash.encode())
-    values = {"request_hash": request_hash, "request_digest": digest, "idx": index, "subject_tag": tag, "body": body}
+    """Keeps an answer, inside the commit of its decision; every answer takes the same number of bytes."""
+    body = _KEPT.pack(kept.limit, kept.salt, int(kept.valid_until.timestamp() * 1000))
+    cipher = subject_cipher(connection, keys, tag)
+    sealed = seal(cipher, body, _bound(request_hash, digest, index, tag))
+    values = {"request_hash": request_hash, "request_digest": digest, "idx": index, "subject_tag": tag, "body": sealed}
     connection.execute(_KEEP, values)
 
 
 def recall(connection: Connection, keys: VaultKeys, ledger: Ledger, row: Row[tuple[object, ...]]) -> Answer:
-    """The answer of a call again, with a proof under today's checkpoint; raises VaultCorrupt (also after erasure)."""
-    cipher = subject_cipher(connection, keys, row.subject_tag)
-    text = json.loads(unseal(cipher, row.body, row.request_hash.encode()))
-    valid_until = datetime.fromisoformat(text["valid_until"])
-    proof = ledger.prove(row.idx)
-    return Answer(text["limit"], valid_until, row.idx, ledger.entry(row.idx), proof, bytes.fromhex(text["salt"]))
+    """The answer of a call again, with a proof under today's checkpoint; raises StoredValueCorrupt, SubjectErased."""
+    bound = _bound(row.request_hash, row.request_digest, row.idx, row.subject_tag)
+    body = unseal(subject_cipher(connection, keys, row.subject_tag), row.body, bound)
+    limit, salt, valid_ms = _KEPT.unpack(body)
+    valid_until = datetime.fromtimestamp(valid_ms / 1000, UTC)
+    return Answer(limit, valid_until, row.idx, ledger.entry(row.idx), ledger.prove(row.idx), salt)
+
+
+def _bound(request_hash: str, digest: str, index: int, tag: str) -> bytes:
+    return f"{request_hash} {digest} {index} {tag}".encode()
 
 
 def next_number(connection: Connection, institution: str) -> int:
@@ -97,11 +105,3 @@ async def log_refusal(ledger: Ledger, known: Known, code: str) -> None:
         return Refusal(code=code, seq=number, **vars(known)), None
 
     await ledger.append(change)
-
-
-def decision_of(entry: bytes) -> Decision:
-    """The decision in an entry's bytes; for tests and the auditor's view."""
-    event, _ = decode(entry)
-    if not isinstance(event, Decision):
-        raise TypeError("the entry is no decision")
-    return event

@@ -4,7 +4,6 @@ Claims and laws: docs/formats.md, "Consent". The JWS is by the consent authority
 `iat`, `nbf`, `exp` are NumericDate (RFC 7519). What is hashed as "the consent" is its payload, RFC 8785 JSON.
 """
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +54,7 @@ class _Part(BaseModel):
 
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
+Moment = Annotated[int, Field(ge=0, le=4_102_444_800)]  # NumericDate up to the year 2100
 
 
 class Purpose(_Part):
@@ -81,7 +81,7 @@ class Notice(_Part):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     language: Text
     method: Text
-    shown_at: int
+    shown_at: Moment
 
 
 class AutomatedDecision(_Part):
@@ -98,9 +98,9 @@ class Consent(_Part):
     jti: Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")]
     iss: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,62}$")]
     sub: Text
-    iat: int
-    nbf: int
-    exp: int
+    iat: Moment
+    nbf: Moment
+    exp: Moment
     purpose: Purpose
     institution: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,62}$")]
     products: tuple[Annotated[str, Field(pattern=PRODUCT)], ...] = Field(min_length=1, max_length=20, strict=False)
@@ -115,11 +115,6 @@ class Consent(_Part):
     def encode(self) -> bytes:
         """The claims as RFC 8785 JSON."""
         return rfc8785.dumps(self.model_dump(mode="json", by_alias=True))
-
-    @property
-    def consent_hash(self) -> str:
-        """SHA-256, hex, of the encoded claims."""
-        return hashlib.sha256(self.encode()).hexdigest()
 
     @property
     def names(self) -> frozenset[str]:
@@ -202,11 +197,11 @@ def check_claims(consent: Consent) -> None:
         raise ConsentInvalid("automated decision", public="automated_decision.used must be true: a machine decides")
 
 
-def check_window(consent: Consent, now: datetime) -> None:
-    """Raises ConsentNotYetValid or ConsentExpired."""
-    if now.timestamp() < consent.nbf:
+def check_window(not_before: int, expires: int, now: datetime) -> None:
+    """Whether `now` lies in [not_before, expires), Unix seconds; raises ConsentNotYetValid or ConsentExpired."""
+    if now.timestamp() < not_before:
         raise ConsentNotYetValid("before nbf")
-    if now.timestamp() >= consent.exp:
+    if now.timestamp() >= expires:
         raise ConsentExpired("after exp")
 
 

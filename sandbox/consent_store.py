@@ -1,5 +1,7 @@
 """Consents as the ledger keeps them: registered, changed, read back and verified again at every use."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,6 +10,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, updat
 
 from audit.event import ConsentGranted, ConsentPaused, ConsentResumed, ConsentRevoked, Event, format_time
 from audit.ledger import Ledger, Position
+from model_registry.aead import seal, unseal
 from sandbox import tables
 from sandbox.consent import (
     Change,
@@ -22,7 +25,7 @@ from sandbox.consent import (
 )
 from sandbox.errors import ConsentDuplicate, ConsentNotYours, ConsentUnknown
 from sandbox.subject_keys import ensure_subject_cipher, subject_cipher
-from sandbox.vault.sealing import VaultKeys, seal, unseal
+from sandbox.vault.sealing import VaultKeys
 
 # Built once: SQLAlchemy spends more on building a statement than SQLite on running it.
 _CONSENT = select(tables.consent).where(tables.consent.c.consent_id == bindparam("id"))
@@ -32,14 +35,29 @@ _EVENTS = {Change.PAUSE: ConsentPaused, Change.RESUME: ConsentResumed, Change.RE
 
 
 @dataclass(frozen=True)
-class StoredConsent:
-    """A consent with where it stands."""
+class ConsentRecord:
+    """Where a consent stands: what its log entries say, without the artefact."""
 
-    consent: Consent
+    consent_id: str
     consent_hash: str
+    institution: str
+    products: tuple[str, ...]
+    purpose: str
     state: State
+    not_before: int
+    expires: int
     uses: int
+    max_uses: int
     granted_index: int
+
+
+def consent_hash(raw: bytes) -> str:
+    """How the log names a consent: SHA-256, hex, of the signed artefact's bytes.
+
+    The claims alone would not do: but for the subject they are in the log or alike for everybody, and credit codes are
+    public, so a bare hash of them could be tried out. The signature is what nobody else has.
+    """
+    return hashlib.sha256(raw).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,7 @@ class ConsentStore:
     keys: VaultKeys
     authorities: KeySet
 
-    async def register(self, raw: bytes, authority: str) -> StoredConsent:
+    async def register(self, raw: bytes, authority: str) -> ConsentRecord:
         """Verifies and registers a signed consent.
 
         Raises:
@@ -63,82 +81,60 @@ class ConsentStore:
         if consent.iss != authority:
             raise ConsentNotYours("issuer", public="the consent was signed by another authority")
 
-        def change(connection: Connection, position: Position) -> tuple[ConsentGranted, StoredConsent]:
+        def change(connection: Connection, position: Position) -> tuple[Event, None]:
             check_registrable(consent, position.time)
             if _row(connection, consent.jti) is not None:
                 raise ConsentDuplicate("jti")
             tag = self.keys.subject_tag(consent.sub)
             cipher = ensure_subject_cipher(connection, self.keys, tag)
-            connection.execute(
-                insert(tables.consent).values(
-                    consent_id=consent.jti,
-                    consent_hash=consent.consent_hash,
-                    authority=authority,
-                    institution=consent.institution,
-                    subject_tag=tag,
-                    state=State.GRANTED,
-                    expires=consent.exp,
-                    uses=0,
-                    max_uses=consent.max_uses,
-                    granted_index=position.index,
-                )
-            )
+            connection.execute(insert(tables.consent).values(_columns(consent, raw, tag, position.index)))
             body = seal(cipher, raw, consent.jti.encode())
             connection.execute(insert(tables.artefact).values(consent_id=consent.jti, body=body))
-            event = _granted(consent, tag)
-            return event, StoredConsent(consent, event.consent_hash, State.GRANTED, 0, position.index)
+            return _granted(consent, raw, tag), None
 
-        return (await self.ledger.append(change)).value
+        done = await self.ledger.append(change)
+        return self.get(consent.jti, authority, done.time)
 
-    async def change(self, consent_id: str, what: Change, authority: str, reason: str) -> tuple[StoredConsent, int]:
+    async def change(
+        self, consent_id: str, what: Change, authority: str, by: str, reason: str
+    ) -> tuple[ConsentRecord, int]:
         """Pauses, resumes or revokes; returns when durable, with the index of the entry.
+
+        The artefact is not looked at: a revocation must succeed although its authority's key is no longer trusted.
 
         Raises:
             ConsentUnknown: no such consent of this authority.
             ConsentTransition: its state does not allow that.
         """
 
-        def apply(connection: Connection, _: Position) -> tuple[Event, StoredConsent]:
-            row = self._own(connection, consent_id, authority)
+        def apply(connection: Connection, _: Position) -> tuple[Event, None]:
+            row = _own(connection, consent_id, authority)
             state = next_state(State(row.state), what)
             mine = tables.consent.c.consent_id == consent_id
             connection.execute(update(tables.consent).where(mine).values(state=state))
-            event = _EVENTS[what](consent=consent_id, by=f"authority/{authority}", reason=reason)
-            return event, self._stored(connection, row, state)
+            return _EVENTS[what](consent=consent_id, by=by, reason=reason), None
 
         done = await self.ledger.append(apply)
-        return done.value, done.index
+        return self.get(consent_id, authority, done.time), done.index
 
-    def get(self, consent_id: str, authority: str, now: datetime) -> StoredConsent:
+    def get(self, consent_id: str, authority: str, now: datetime) -> ConsentRecord:
         """A consent of this authority as it stands now; raises ConsentUnknown."""
         with self.engine.connect() as connection:
-            row = self._own(connection, consent_id, authority)
-            state = shown_state(State(row.state), row.uses, row.max_uses, row.expires, now)
-            return self._stored(connection, row, state)
+            row = _own(connection, consent_id, authority)
+        return _record(row, shown_state(State(row.state), row.uses, row.max_uses, row.expires, now))
 
-    def for_use(self, connection: Connection, consent_id: str) -> StoredConsent:
+    def for_use(self, connection: Connection, consent_id: str) -> tuple[Consent, ConsentRecord]:
         """A consent for a call, its signature and caps verified again. Whether it may be used, the caller checks.
 
         Raises:
-            ConsentUnknown, ConsentInvalid.
+            ConsentUnknown, ConsentInvalid, SubjectErased.
         """
         row = _row(connection, consent_id)
         if row is None:
             raise ConsentUnknown("no such consent")
-        return self._stored(connection, row, State(row.state))
-
-    def _own(self, connection: Connection, consent_id: str, authority: str) -> Row[tuple[object, ...]]:
-        row = _row(connection, consent_id)
-        # Another authority's consent looks the same as none.
-        if row is None or row.authority != authority:
-            raise ConsentUnknown("no such consent of this authority")
-        return row
-
-    def _stored(self, connection: Connection, row: Row[tuple[object, ...]], state: State) -> StoredConsent:
         cipher = subject_cipher(connection, self.keys, row.subject_tag)
-        body = connection.execute(_ARTEFACT, {"id": row.consent_id}).scalar_one()
-        consent, _ = reverify_consent(unseal(cipher, body, row.consent_id.encode()), self.authorities)
-        return StoredConsent(consent, row.consent_hash, state, row.uses, row.granted_index)
+        raw = unseal(cipher, connection.execute(_ARTEFACT, {"id": consent_id}).scalar_one(), consent_id.encode())
+        return reverify_consent(raw, self.authorities)[0], _record(row, State(row.state))
 
 
 def spend_use(connection: Connection, consent_id: str) -> int:
@@ -159,10 +155,52 @@ def _row(connection: Connection, consent_id: str) -> Row[tuple[object, ...]] | N
     return connection.execute(_CONSENT, {"id": consent_id}).one_or_none()
 
 
-def _granted(consent: Consent, tag: str) -> ConsentGranted:
+def _own(connection: Connection, consent_id: str, authority: str) -> Row[tuple[object, ...]]:
+    row = _row(connection, consent_id)
+    # Another authority's consent looks the same as none.
+    if row is None or row.authority != authority:
+        raise ConsentUnknown("no such consent of this authority")
+    return row
+
+
+def _columns(consent: Consent, raw: bytes, tag: str, index: int) -> dict[str, object]:
+    return {
+        "consent_id": consent.jti,
+        "consent_hash": consent_hash(raw),
+        "authority": consent.iss,
+        "institution": consent.institution,
+        "products": json.dumps(consent.products),
+        "purpose": consent.purpose.code,
+        "subject_tag": tag,
+        "state": State.GRANTED,
+        "not_before": consent.nbf,
+        "expires": consent.exp,
+        "uses": 0,
+        "max_uses": consent.max_uses,
+        "granted_index": index,
+    }
+
+
+def _record(row: Row[tuple[object, ...]], state: State) -> ConsentRecord:
+    return ConsentRecord(
+        consent_id=row.consent_id,
+        consent_hash=row.consent_hash,
+        institution=row.institution,
+        products=tuple(json.loads(row.products)),
+        purpose=row.purpose,
+        state=state,
+        not_before=row.not_before,
+        expires=row.expires,
+        uses=row.uses,
+        max_uses=row.max_uses,
+        granted_index=row.granted_index,
+    )
+
+
+def _granted(consent: Consent, raw: bytes, tag: str) -> ConsentGranted:
     return ConsentGranted(
         consent=consent.jti,
-        consent_hash=consent.consent_hash,
+        consent_hash=consent_hash(raw),
         authority=consent.iss,
         institution=consent.institution,
         products=consent.products,

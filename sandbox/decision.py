@@ -2,7 +2,7 @@
 
 (1) Same request id as before → the same answer, nothing charged.
 (2) Consent: verified again, bound to this subject, product and time, its state active, a use left.
-(3) The product's champion, not suspended; the fields it reads are consented to; their datasets are open.
+(3) The product's champion, not suspended; the fields it reads are consented to, their datasets open, bits left.
 (4) Join: one range read of the subject's encrypted records, gathered into a vector in manifest order.
 (5) Score in a fresh one-shot process behind the walls: model, then rules. Anything odd = no offer.
 (6) Gate: snap down to a level of the published grid; price the answer in bits.
@@ -10,7 +10,8 @@
     the entry and signs the checkpoint; durable before anything leaves.
 (8) Release at the next time quantum.
 
-A refusal at any step is itself an entry, and leaves at a quantum too.
+A refusal at any step is itself an entry, and leaves at a quantum too. Calls under one consent go one after another: a
+use must be spent before the next call reads anything.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Engine
 
@@ -30,9 +32,9 @@ from model_registry.errors import ProductUnknown
 from model_registry.registry import champion_of, is_suspended
 from sandbox import calls
 from sandbox.calls import Answer, Kept, Known
-from sandbox.consent import check_binding, check_fields, check_usable, check_window
-from sandbox.consent_store import ConsentStore, StoredConsent, spend_use
-from sandbox.disclosure import charge, price_milli
+from sandbox.consent import Consent, check_binding, check_fields, check_usable, check_window
+from sandbox.consent_store import ConsentRecord, ConsentStore, spend_use
+from sandbox.disclosure import Bill, charge, check_budget, price_milli
 from sandbox.errors import JailUnavailable, RequestIdReused, VersionSuspended
 from sandbox.gate import release_delay, snap
 from sandbox.jail.status import ScoreStatus
@@ -70,6 +72,7 @@ class Enclave:
     """What every decision names about the room it was made in."""
 
     evidence_hash: str
+    evidence_format: str
     isolation: str
 
 
@@ -94,6 +97,7 @@ class Decider:
     enclave: Enclave
     clock: Callable[[], datetime]
     observe: Callable[[str, float], None] = field(default=lambda *_: None)
+    _in_turn: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def decide(self, request: LimitRequest) -> Answer:
         """Answers one request.
@@ -106,13 +110,14 @@ class Decider:
         request_hash = digest(request.caller.encode(), request.request_id.encode())
         known = Known(request_hash, request.caller)
         try:
-            answer = await self._decide(request, known)
-        except CallerError as refusal:
+            async with self._in_turn.setdefault(request.consent_id, asyncio.Lock()):
+                return await self._decide(request, known)
+        except (CallerError, JailUnavailable) as refusal:
             await calls.log_refusal(self.ledger, known, refusal.code)
-            await self._release(began)
             raise
-        await self._release(began)
-        return answer
+        finally:
+            # (8) Release at the next time quantum.
+            await asyncio.sleep(release_delay(time.monotonic() - began, self.settings.release_quantum_ms))
 
     async def _decide(self, request: LimitRequest, known: Known) -> Answer:
         parse_subject(request.subject)
@@ -124,21 +129,20 @@ class Decider:
                 if (answer := self._answered(connection, known.request_hash, request_digest)) is not None:
                     return answer
                 # (2) Consent.
-                stored = self._consent(connection, request, known, tag)
+                consent, record = self._consent(connection, request, known, tag)
                 # (3) Champion, fields, datasets.
                 name = self._champion(connection, request.product, known)
             version = await self._ready(name)
-            self._check_data(version, stored)
+            self._check_data(version, consent, tag)
             # (4) Join.
             joined = self._join(request.subject, version)
             # (5) Score, (6) gate.
             limit = snap(await self._score(version, joined), version.manifest.levels)
             # (7) Commit.
             try:
-                answer = await self._commit(request_digest, known, tag, stored, version, joined, limit)
+                return await self._commit(request_digest, known, tag, record, version, joined, limit)
             except (_AnsweredMeanwhile, _ChampionChanged):
                 continue
-            return answer
         raise JailUnavailable("the champion changed again and again")
 
     def _answered(self, connection: Connection, request_hash: str, request_digest: str) -> Answer | None:
@@ -149,17 +153,19 @@ class Decider:
             raise RequestIdReused("other members")
         return calls.recall(connection, self.vault.keys, self.ledger, row)
 
-    def _consent(self, connection: Connection, request: LimitRequest, known: Known, tag: str) -> StoredConsent:
+    def _consent(
+        self, connection: Connection, request: LimitRequest, known: Known, tag: str
+    ) -> tuple[Consent, ConsentRecord]:
         began = time.perf_counter()
-        stored = self.consents.for_use(connection, request.consent_id)
-        check_binding(stored.consent, subject=request.subject, product=request.product)
-        known.institution, known.product = stored.consent.institution, request.product
-        known.consent_hash = stored.consent_hash
-        check_window(stored.consent, self.clock())
-        check_usable(stored.state, stored.uses, stored.consent.max_uses)
+        consent, record = self.consents.for_use(connection, request.consent_id)
+        check_binding(consent, subject=request.subject, product=request.product)
+        known.institution, known.product = record.institution, request.product
+        known.consent_hash = record.consent_hash
+        check_window(consent.nbf, consent.exp, self.clock())
+        check_usable(record.state, record.uses, record.max_uses)
         known.subject_tag = tag
         self.observe("consent", time.perf_counter() - began)
-        return stored
+        return consent, record
 
     def _champion(self, connection: Connection, product: str, known: Known) -> str:
         name = champion_of(connection, product)
@@ -176,12 +182,23 @@ class Decider:
         except OwnerError as error:  # the institution's affair, none of the application's
             raise JailUnavailable(f"the champion does not load: {error.code}") from error
 
-    def _check_data(self, version: ReadyVersion, stored: StoredConsent) -> None:
+    def _check_data(self, version: ReadyVersion, consent: Consent, tag: str) -> None:
         began = time.perf_counter()
-        check_fields(stored.consent, version.manifest.field_names)
+        check_fields(consent, version.manifest.field_names)
         with self.engine.connect() as connection:
             check_open(connection, version.plan.datasets, version.layouts)
+            # Asked again in the commit; here so that a spent budget reads no data.
+            check_budget(connection, **self._bill(version, tag, self.clock()))
         self.observe("champion", time.perf_counter() - began)
+
+    def _bill(self, version: ReadyVersion, tag: str, now: datetime) -> Bill:
+        return {
+            "tag": tag,
+            "institution": version.manifest.institution,
+            "year": now.year,
+            "price": price_milli(len(version.manifest.levels)),
+            "budget": self.settings.budget_milli,
+        }
 
     def _join(self, subject: str, version: ReadyVersion) -> Joined:
         began = time.perf_counter()
@@ -202,33 +219,25 @@ class Decider:
         request_digest: str,
         known: Known,
         tag: str,
-        stored: StoredConsent,
+        record: ConsentRecord,
         version: ReadyVersion,
         joined: Joined,
         limit: int,
     ) -> Answer:
         began = time.perf_counter()
-        salt, manifest, consent = os.urandom(32), version.manifest, stored.consent
-        price = price_milli(len(manifest.levels))
+        salt, manifest = os.urandom(32), version.manifest
 
         def change(connection: Connection, position: Position) -> tuple[Decision, Kept]:
             if calls.find(connection, known.request_hash) is not None:
                 raise _AnsweredMeanwhile
-            use = spend_use(connection, consent.jti)
-            check_window(consent, position.time)
+            use = spend_use(connection, record.consent_id)
+            check_window(record.not_before, record.expires, position.time)
             if champion_of(connection, manifest.product) != version.name:
                 raise _ChampionChanged
             if is_suspended(connection, version.name):
                 raise VersionSuspended("champion")
             check_open(connection, version.plan.datasets, version.layouts)
-            total = charge(
-                connection,
-                tag=tag,
-                institution=manifest.institution,
-                year=position.time.year,
-                price=price,
-                budget=self.settings.budget_milli,
-            )
+            total = charge(connection, **self._bill(version, tag, position.time))
             kept = Kept(limit, salt, position.time + timedelta(days=manifest.limit_valid_days))
             calls.keep(
                 connection,
@@ -239,7 +248,7 @@ class Decider:
                 tag=tag,
                 kept=kept,
             )
-            return self._event(connection, known, tag, stored, version, joined, kept, use, price, total), kept
+            return self._event(connection, known, tag, record, version, joined, kept, use, total), kept
 
         done = await self.ledger.append(change)
         self.observe("commit", time.perf_counter() - began)
@@ -251,12 +260,11 @@ class Decider:
         connection: Connection,
         known: Known,
         tag: str,
-        stored: StoredConsent,
+        record: ConsentRecord,
         version: ReadyVersion,
         joined: Joined,
         kept: Kept,
         use: int,
-        price: int,
         total: int,
     ) -> Decision:
         read = "\n".join(f"{n} {v or 0}" for n, v in zip(version.plan.datasets, joined.versions, strict=True))
@@ -269,21 +277,18 @@ class Decider:
             bundle_hash=version.bundle_hash,
             rules_hash=version.rules_hash,
             evidence_hash=self.enclave.evidence_hash,
-            consent_hash=stored.consent_hash,
-            consent_index=stored.granted_index,
+            evidence_format=self.enclave.evidence_format,
+            consent_hash=record.consent_hash,
+            consent_index=record.granted_index,
             use=use,
-            max_uses=stored.consent.max_uses,
+            max_uses=record.max_uses,
             subject_tag=tag,
             field_set_hash=version.manifest.field_set_hash,
             records_hash=digest(kept.salt, read.encode()),
             outcome=outcome_commitment(outcome_salt(kept.salt), "offer" if kept.limit else "none"),
             limit=limit_commitment(kept.salt, kept.limit),
-            bits_milli=price,
+            bits_milli=price_milli(len(version.manifest.levels)),
             bits_total_milli=total,
             isolation=self.enclave.isolation,
             seq=calls.next_number(connection, version.manifest.institution),
         )
-
-    async def _release(self, began: float) -> None:
-        # (8) Release at the next time quantum.
-        await asyncio.sleep(release_delay(time.monotonic() - began, self.settings.release_quantum_ms))

@@ -5,6 +5,7 @@ charged in the same transaction as the decision.
 """
 
 import math
+from typing import TypedDict, Unpack
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -21,25 +22,45 @@ _SPENT = select(_TABLE.bits_milli).where(_KEY)
 _CHARGE = update(tables.budget).where(_KEY).values(bits_milli=bindparam("total"))
 
 
+class Bill(TypedDict):
+    """Who is told about whom in which year, at what price and out of what budget (both in thousandths of a bit)."""
+
+    tag: str
+    institution: str
+    year: int
+    price: int
+    budget: int
+
+
 def price_milli(levels: int) -> int:
     """Thousandths of a bit that one answer out of `levels` tells at most, rounded up."""
     return math.ceil(1000 * math.log2(levels))
 
 
-def charge(connection: Connection, *, tag: str, institution: str, year: int, price: int, budget: int) -> int:
+def check_budget(connection: Connection, **bill: Unpack[Bill]) -> int:
+    """What was spent so far, in thousandths of a bit.
+
+    Raises:
+        BudgetSpent: one more answer at this price would exceed the budget.
+    """
+    spent = connection.scalar(_SPENT, _key(bill)) or 0
+    if spent + bill["price"] > bill["budget"]:
+        raise BudgetSpent("disclosure budget")
+    return int(spent)
+
+
+def charge(connection: Connection, **bill: Unpack[Bill]) -> int:
     """Charges an answer; returns the new sum in thousandths of a bit.
 
     Raises:
         BudgetSpent: the sum would exceed the budget; nothing is charged.
     """
-    key = {"tag": tag, "to": institution, "in_year": year}
-    spent = connection.scalar(_SPENT, key)
-    total = (spent or 0) + price
-    if total > budget:
-        raise BudgetSpent("disclosure budget")
-    if spent is None:
-        values = {"subject_tag": tag, "institution": institution, "year": year, "bits_milli": total}
-        connection.execute(insert(tables.budget).values(values))
-    else:
-        connection.execute(_CHARGE, {**key, "total": total})
+    total = check_budget(connection, **bill) + bill["price"]
+    if connection.execute(_CHARGE, {**_key(bill), "total": total}).rowcount == 0:
+        owner = {"subject_tag": bill["tag"], "institution": bill["institution"], "year": bill["year"]}
+        connection.execute(insert(tables.budget).values(**owner, bits_milli=total))
     return total
+
+
+def _key(bill: Bill) -> dict[str, object]:
+    return {"tag": bill["tag"], "to": bill["institution"], "in_year": bill["year"]}

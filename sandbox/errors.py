@@ -26,10 +26,10 @@ class WorkerMisbehaved(ServiceError):
     code = "jail_worker_misbehaved"
 
 
-class VaultCorrupt(ServiceError):
-    """A stored, sealed value does not open: the database was changed, or belongs to another root secret."""
+class SubjectErased(CallerError):
+    """The subject's key is destroyed; what was sealed under it is gone."""
 
-    code = "vault_corrupt"
+    code = "subject_erased"
 
 
 class ConsentInvalid(CallerError):

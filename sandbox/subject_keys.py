@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, bindparam, insert, select
 
 from sandbox import tables
-from sandbox.errors import VaultCorrupt
+from sandbox.errors import SubjectErased
 from sandbox.vault.sealing import VaultKeys
 
 _WRAPPED = select(tables.subject_key.c.wrapped).where(tables.subject_key.c.subject_tag == bindparam("tag"))
@@ -23,8 +23,8 @@ def ensure_subject_cipher(connection: Connection, keys: VaultKeys, tag: str) -> 
 
 
 def subject_cipher(connection: Connection, keys: VaultKeys, tag: str) -> AESGCM:
-    """The cipher under a subject's key; raises VaultCorrupt where it has been destroyed."""
+    """The cipher under a subject's key; raises SubjectErased."""
     wrapped = connection.scalar(_WRAPPED, {"tag": tag})
     if wrapped is None:
-        raise VaultCorrupt("the subject's key is destroyed")
+        raise SubjectErased("no key")
     return keys.unwrap_subject_key(tag, wrapped)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from model_registry.errors import ModelRefused, Reason
 from model_registry.manifest import Manifest
-from model_registry.registry import Registry, bound_digest
+from model_registry.registry import Registry
 from sandbox.errors import JailUnavailable
 from sandbox.jail.pool import JailPool, Program
 from sandbox.vault.catalog import Catalog
@@ -51,18 +51,22 @@ class Versions:
             return reasons
         return (await self.pool.inspect(self._program(manifest, content))).reasons
 
+    async def forget(self, name: str) -> None:
+        """Unloads a version that will not run again."""
+        self._ready.pop(name, None)
+        await self.pool.unload(name)
+
     async def _load(self, name: str) -> ReadyVersion:
-        manifest, content = await asyncio.to_thread(self.registry.open_content, name)
+        opened = await asyncio.to_thread(self.registry.open_content, name)
+        manifest = opened.manifest
         if reasons := _field_reasons(self.catalog, manifest):
             raise ModelRefused(reasons)
-        report = await self.pool.load(name, self._program(manifest, content))
+        report = await self.pool.load(name, self._program(manifest, opened.content))
         if report.reasons:
             raise JailUnavailable(f"an admitted version does not load: {report.reasons[0].code}")
-        version = self.registry.get(name, manifest.institution)
         plan = compile_plan(self.catalog, manifest.field_names)
         layouts = {dataset: layout_hash(self.catalog.dataset(dataset)) for dataset in plan.datasets}
-        rules_hash = bound_digest(version.manifest_jws, manifest.digests.rules)
-        return ReadyVersion(name, manifest, version.bundle_hash, rules_hash, plan, layouts)
+        return ReadyVersion(name, manifest, opened.bundle_hash, opened.rules_hash, plan, layouts)
 
     def _program(self, manifest: Manifest, content: bytes) -> Program:
         return Program(manifest.encode(), content, code_lists(self.catalog, manifest.field_names))

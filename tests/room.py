@@ -8,6 +8,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
+from audit.event import Decision, decode
 from enclave_api.cli import room
 from enclave_api.cli.room import ACCEPT, ALICE, AUDITOR, BOB, OFFICE, OPERATOR, PORTAL, datasets_of
 from enclave_api.client.connection import Refused
@@ -60,11 +63,16 @@ class Room(room.Room):
 @contextmanager
 def refused(*codes: str) -> Iterator[None]:
     """What happens inside is refused with one of these codes, and status and text are the catalogue's."""
-    try:
+    with pytest.raises(Refused) as refusal:
         yield
-    except Refused as error:
-        assert error.code in codes, f"refused with {error.code} ({error.status}), not {codes}: {error.public[:200]}"
-        assert error.status == CATALOG[error.code].status.name
-        assert error.public.startswith(CATALOG[error.code].text.rstrip("."))
-    else:
-        raise AssertionError(f"accepted, not refused with {codes}")
+    error = refusal.value
+    assert error.code in codes, f"refused with {error.code} ({error.status}), not {codes}: {error.public[:200]}"
+    assert error.status == CATALOG[error.code].status.name
+    assert error.public.startswith(CATALOG[error.code].text.rstrip("."))
+
+
+def decision_of(entry: bytes) -> Decision:
+    """The decision in an entry's bytes."""
+    event, _ = decode(entry)
+    assert isinstance(event, Decision)
+    return event

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from enclave_api.attestation.evidence import SCHEMA, SIMULATED, Evidence, report_data
 from enclave_api.errors import EvidenceRefused
 from model_registry.bundle import RecipientKey
+from model_registry.errors import BundleInvalid
 
 Outcome = Literal["passed", "failed", "skipped"]
 
@@ -67,7 +68,7 @@ def verify_evidence(evidence: Evidence, nonce: bytes, policy: Policy) -> Verdict
         ("report signature", lambda: _signature(evidence)),
         ("report data = claims", lambda: _passed(_same(evidence.report[:64], report_data(evidence.claims)), "SHA-512")),
         ("nonce is ours", lambda: _passed(_same(_hex(claims.get("nonce")), nonce), "32 bytes of this call")),
-        ("key matches its id", lambda: _passed(_key_id(claims) == claims.get("hpke_key_id"), "SHA-256 of the key")),
+        ("key matches its id", lambda: _passed(_is_key(claims), "an MLKEM768-X25519 key and its SHA-256")),
         ("code digest accepted", lambda: _code(claims, policy)),
         ("TLS key = connection", lambda: ("skipped", "not compared yet by this client")),
         ("walls acceptable", lambda: _walls(claims)),
@@ -79,7 +80,7 @@ def verify_evidence(evidence: Evidence, nonce: bytes, policy: Policy) -> Verdict
 def _claims(evidence: Evidence) -> dict[str, Any]:
     try:
         claims = json.loads(evidence.claims)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) and claims.get("schema") == SCHEMA else {}
 
@@ -99,8 +100,13 @@ def _hex(text: object) -> bytes:
         return b""
 
 
-def _key_id(claims: dict[str, Any]) -> str:
-    return RecipientKey(_hex(claims.get("hpke_key"))).key_id
+def _is_key(claims: dict[str, Any]) -> bool:
+    key = RecipientKey(_hex(claims.get("hpke_key")))
+    try:
+        key.public()
+    except BundleInvalid:
+        return False
+    return key.key_id == claims.get("hpke_key_id")
 
 
 def _signature(evidence: Evidence) -> tuple[Outcome, str]:

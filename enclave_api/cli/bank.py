@@ -11,7 +11,7 @@ app = typer.Typer(help="Banks: verify the enclave, seal and version models.", no
 
 AcceptOption = Annotated[bool, typer.Option("--accept-simulated", help="Accept an enclave no hardware vouches for.")]
 VersionArgument = Annotated[str, typer.Argument(help="<institution>/<product>@<n>")]
-ReasonOption = Annotated[str, typer.Option(help="A short code for the log.")]
+ReasonOption = Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")]
 
 
 @app.command()

@@ -12,7 +12,7 @@ from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerO
 app = typer.Typer(help="Consent authorities: grant, show, pause, resume, revoke.", no_args_is_help=True)
 
 IdArgument = Annotated[str, typer.Argument(help="The consent's UUID.")]
-ReasonOption = Annotated[str, typer.Option(help="A short code for the log, without personal data.")]
+ReasonOption = Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")]
 
 
 @app.command()

@@ -25,6 +25,7 @@ from heixia.registry.v1 import bundle_pb2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from enclave_api.client.bank import Offer
+from enclave_api.errors import HomeInvalid
 from model_registry.bundle import Sample, SealedBundle
 from model_registry.convert import Converted, FieldSpec
 from model_registry.errors import BundleInvalid, ManifestInvalid
@@ -86,7 +87,13 @@ def read_offer(path: Path, fields_of: FieldsOf) -> tuple[Converted, Offer, list[
 
 
 def write_offer(folder: Path, model: Converted, offer: Offer, samples: Sequence[Sample]) -> Path:
-    """Writes offer.yaml, model.onnx, rules.yaml and samples.jsonl; returns the path of offer.yaml."""
+    """Writes offer.yaml, model.onnx, rules.yaml and samples.jsonl; returns the path of offer.yaml.
+
+    Raises:
+        HomeInvalid: the folder is not empty; a bank's files are never overwritten.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise HomeInvalid("not empty", public=f"{folder} is not empty; nothing is overwritten")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model.onnx)
     (folder / "rules.yaml").write_text(offer.rules)

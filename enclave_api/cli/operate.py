@@ -59,6 +59,9 @@ def serve(
     listen: Annotated[str, typer.Option(help="HOST:PORT to answer gRPC calls on; port 0 = any free.")] = DEFAULT_SERVER,
     metrics: Annotated[str, typer.Option(help="HOST:PORT for Prometheus metrics, or `off`.")] = "127.0.0.1:9464",
     reflection: Annotated[bool, typer.Option(help="Serve gRPC reflection to operators.")] = False,
+    step_metrics: Annotated[
+        bool, typer.Option(help="Time each step of a decision: for measuring alone, it undoes the release quantum.")
+    ] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; calls in flight are finished first."""
@@ -69,7 +72,7 @@ def serve(
     set_up_logs(log_level)
     # The ledger's thread shares the interpreter with the event loop; at the default 5 ms each commit would wait for it.
     sys.setswitchinterval(0.0005)
-    options = app.ServeOptions(listen, None if metrics == "off" else metrics, reflection, passphrase())
+    options = app.ServeOptions(listen, None if metrics == "off" else metrics, reflection, passphrase(), step_metrics)
 
     def ready(port: int, _: object) -> None:
         print(SIMULATED_NOTICE, file=sys.stderr)  # noqa: T201
@@ -90,7 +93,7 @@ def cert(
     from enclave_api.app import utc_now
     from enclave_api.errors import Unauthenticated
     from enclave_api.home import Home, issue_client
-    from enclave_api.identity import parse_uri
+    from enclave_api.identity import Role, parse_uri
 
     with plain_errors():
         made = Home(home)
@@ -100,6 +103,8 @@ def cert(
             principal = parse_uri(f"spiffe://{domain}/{path}", domain)
         except Unauthenticated:
             raise typer.BadParameter("no such role, or a malformed organisation or person") from None
+        if principal.role is Role.SUBJECT:  # its name would stand in a file name
+            raise typer.BadParameter("subjects' certificates come from the city's PKI")
         show({"credentials": str(issue_client(made, principal, utc_now()))}, as_json)
 
 
@@ -118,6 +123,8 @@ def data(
 
     with plain_errors():
         world = generate(load_catalog(catalog), companies, seed)
+        if out.exists() and any(out.iterdir()):
+            raise typer.BadParameter(f"{out} is not empty; nothing is overwritten")
         out.mkdir(parents=True, exist_ok=True)
         for name in track(list(world.catalog.datasets), description="making up data", disable=not sys.stderr.isatty()):
             world.write(out, name, form)

@@ -91,7 +91,7 @@ def load(
 def suspend(
     as_: AsOption,
     dataset: Annotated[str, typer.Argument(help="<department>.<dataset>")],
-    reason: Annotated[str, typer.Option(help="A short code for the log, without personal data.")] = "steward-decision",
+    reason: Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")] = "steward-decision",
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Stop every use of a dataset at once."""
@@ -105,7 +105,7 @@ def suspend(
 def resume(
     as_: AsOption,
     dataset: Annotated[str, typer.Argument(help="<department>.<dataset>")],
-    reason: Annotated[str, typer.Option(help="A short code for the log, without personal data.")] = "steward-decision",
+    reason: Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")] = "steward-decision",
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Lift the stop."""

@@ -12,7 +12,7 @@ from enclave_api import converters
 from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import RequestInvalid
 from enclave_api.interceptors import Context, caller
-from enclave_api.uploads import Uploads
+from enclave_api.uploads import Uploads, timed
 from sandbox.vault.datasets import Datasets, DatasetStatus
 
 
@@ -44,8 +44,8 @@ class CatalogServicer(rpc.CatalogServiceServicer):
         self, request: AsyncIterator[pb.LoadDatasetRequest], context: Context
     ) -> pb.LoadDatasetResponse:
         """Loads rows, all or nothing."""
-        async with self.uploads.place():
-            return await self._load(request)
+        async with self.uploads.place(caller()):
+            return await self._load(timed(request))
 
     async def _load(self, request: AsyncIterator[pb.LoadDatasetRequest]) -> pb.LoadDatasetResponse:
         who = caller()

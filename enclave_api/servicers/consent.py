@@ -10,7 +10,7 @@ from heixia.consent.v1 import consent_pb2_grpc as rpc
 from enclave_api import converters
 from enclave_api.interceptors import Context, caller, not_served
 from sandbox.consent import Change
-from sandbox.consent_store import ConsentStore, StoredConsent
+from sandbox.consent_store import ConsentRecord, ConsentStore
 
 
 @dataclass
@@ -51,6 +51,7 @@ class ConsentServicer(rpc.ConsentServiceServicer):
         stored, _ = await self._change(request.consent_id, Change.RESUME, request.reason)
         return pb.ResumeConsentResponse(consent=converters.consent(stored))
 
-    async def _change(self, consent_id: str, what: Change, reason: str) -> tuple[StoredConsent, int]:
+    async def _change(self, consent_id: str, what: Change, reason: str) -> tuple[ConsentRecord, int]:
         name = converters.uuid(consent_id, "consent_id")
-        return await self.consents.change(name, what, caller().organisation, converters.reason(reason))
+        who = caller()
+        return await self.consents.change(name, what, who.organisation, str(who), converters.reason(reason))

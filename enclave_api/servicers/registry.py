@@ -1,7 +1,7 @@
 """Versions of models. Replacing rules alone is not served yet (docs/status.md)."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heixia.registry.v1 import registry_pb2 as pb
 from heixia.registry.v1 import registry_pb2_grpc as rpc
@@ -9,11 +9,11 @@ from heixia.registry.v1 import registry_pb2_grpc as rpc
 from enclave_api import converters
 from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import RequestInvalid
-from enclave_api.identity import Role
+from enclave_api.identity import Principal, Role
 from enclave_api.interceptors import Context, caller, not_served
-from enclave_api.uploads import Uploads
+from enclave_api.uploads import Uploads, timed
 from model_registry.bundle import CIPHERTEXT_BYTES_MAX, SealedBundle
-from model_registry.registry import Registry
+from model_registry.registry import Registry, Version
 from sandbox.versions import Versions
 
 
@@ -32,8 +32,8 @@ class RegistryServicer(rpc.RegistryServiceServicer):
     ) -> pb.SubmitVersionResponse:
         """Takes a sealed bundle and has it inspected."""
         who = caller()
-        async with self.uploads.place():
-            bundle = await _receive(request)
+        async with self.uploads.place(who):
+            bundle = await _receive(timed(request))
             stored = await self.registry.submit(bundle, who.organisation, str(who), self.versions.inspect)
         return pb.SubmitVersionResponse(version=converters.version(stored))
 
@@ -59,21 +59,20 @@ class RegistryServicer(rpc.RegistryServiceServicer):
     async def SuspendVersion(self, request: pb.SuspendVersionRequest, context: Context) -> pb.SuspendVersionResponse:
         """Stops a version at once."""
         who, reason = caller(), converters.reason(request.reason)
-        operator = who.role is Role.OPERATOR
-        stored = await self.registry.suspend(request.version, who.organisation, str(who), reason, operator=operator)
-        return pb.SuspendVersionResponse(version=converters.version(stored))
+        stored = await self.registry.suspend(request.version, _holder(who), str(who), reason)
+        return pb.SuspendVersionResponse(version=_seen_by(who, stored))
 
     async def ResumeVersion(self, request: pb.ResumeVersionRequest, context: Context) -> pb.ResumeVersionResponse:
         """Lifts a suspension."""
         who, reason = caller(), converters.reason(request.reason)
-        operator = who.role is Role.OPERATOR
-        stored = await self.registry.resume(request.version, who.organisation, str(who), reason, operator=operator)
-        return pb.ResumeVersionResponse(version=converters.version(stored))
+        stored = await self.registry.resume(request.version, _holder(who), str(who), reason)
+        return pb.ResumeVersionResponse(version=_seen_by(who, stored))
 
     async def RetireVersion(self, request: pb.RetireVersionRequest, context: Context) -> pb.RetireVersionResponse:
         """Ends a version."""
         who = caller()
         stored = await self.registry.retire(request.version, who.organisation, str(who))
+        await self.versions.forget(request.version)
         return pb.RetireVersionResponse(version=converters.version(stored))
 
     async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.GetVersionResponse:
@@ -94,6 +93,15 @@ class RegistryServicer(rpc.RegistryServiceServicer):
             return pb.GetChampionResponse()
         stored = self.registry.get(found[0], caller().organisation)
         return pb.GetChampionResponse(version=converters.version(stored), promoted_index=found[1])
+
+
+def _holder(who: Principal) -> str:
+    return f"{who.role}/{who.organisation}"
+
+
+def _seen_by(who: Principal, version: Version) -> pb.Version:
+    # Reasons quote the bank's model and rules: the operator, who may suspend, may not read them.
+    return converters.version(version if who.role is Role.INSTITUTION else replace(version, reasons=()))
 
 
 async def _receive(parts: AsyncIterator[pb.SubmitVersionRequest]) -> SealedBundle:

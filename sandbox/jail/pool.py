@@ -84,6 +84,8 @@ class JailPool:
         self._templates: OrderedDict[str, Template] = OrderedDict()
         self._loading: dict[str, asyncio.Lock] = {}
         self._starting = asyncio.Lock()
+        # Apart, so that versions which calls wait for never queue behind somebody's submissions.
+        self._inspect_slots = asyncio.Semaphore(settings.loads_at_once)
         self._load_slots = asyncio.Semaphore(settings.loads_at_once)
         self._closed = False
         self.walls: Mapping[str, dict[str, object]] = {}
@@ -109,7 +111,8 @@ class JailPool:
         Raises:
             JailUnavailable: no walled process could be had; nothing was decided.
         """
-        template, report = await self._admit(program)
+        async with self._inspect_slots:
+            template, report = await self._load(program)
         if template is not None:
             template.kill()
         return report
@@ -120,7 +123,8 @@ class JailPool:
         Raises:
             JailUnavailable: no walled process could be had; what was loaded stays.
         """
-        template, report = await self._admit(program)
+        async with self._load_slots:
+            template, report = await self._load(program)
         if template is not None:
             self._programs[key] = program
             self._keep(key, template)
@@ -226,10 +230,6 @@ class JailPool:
                 return await Template.open(zygote, self._settings)
         except (WorkerMisbehaved, TimeoutError) as error:
             raise JailUnavailable(f"template: {error}") from error
-
-    async def _admit(self, program: Program) -> tuple[Template | None, AdmissionReport]:
-        async with self._load_slots:  # calls wait for reloads, which therefore never queue here behind submissions
-            return await self._load(program)
 
     async def _load(self, program: Program) -> tuple[Template | None, AdmissionReport]:
         frame = program.frame()

@@ -15,9 +15,9 @@ from sandbox import tables
 from sandbox.errors import DatasetClosed, DatasetNotYours, LoadInvalid
 from sandbox.vault import vault as store
 from sandbox.vault.catalog import Dataset
-from sandbox.vault.errors import RecordInvalid, SubjectInvalid
+from sandbox.vault.errors import RecordInvalid
 from sandbox.vault.record import RecordLayout
-from sandbox.vault.subject import parse_subject
+from sandbox.vault.subject import first_invalid_subject
 
 LOAD_ROWS_MAX = 200_000  # a load is one transaction held in memory: about 150 MB; split larger tables
 
@@ -141,7 +141,9 @@ class Datasets:
             raise LoadInvalid("record", public=f"after row {before}: {error}") from error
         width = layout.width
         packed = (records[i : i + width] for i in range(0, len(records), width))
-        pairs = zip(_checked(subjects, before), packed, strict=True)
+        if (bad := first_invalid_subject(subjects)) is not None:
+            raise LoadInvalid("subject", public=f"row {before + bad + 1}: not a valid credit code or identity number")
+        pairs = zip(subjects, packed, strict=True)
         rows = self.vault.seal_rows(load.dataset.name, load.number, load.event_at, load.known_at, pairs)
         load.keys.update(row[0] for row in rows)
         load.rows.extend(rows)
@@ -203,14 +205,6 @@ def _state(dataset: Dataset, row: Row[tuple[object, ...]] | None) -> str:
 
 def _row(connection: Connection, name: str) -> Row[tuple[object, ...]] | None:
     return connection.execute(select(tables.dataset).where(tables.dataset.c.name == name)).one_or_none()
-
-
-def _checked(subjects: Sequence[str], before: int) -> Iterable[str]:
-    for number, subject in enumerate(subjects, start=before + 1):
-        try:
-            yield parse_subject(subject)
-        except SubjectInvalid as error:
-            raise LoadInvalid("subject", public=f"row {number}: not a valid credit code or identity number") from error
 
 
 def _loaded(load: Load, by: str) -> DatasetLoaded:

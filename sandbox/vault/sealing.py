@@ -5,29 +5,24 @@ Row key, tag and record key are independent (three HMAC / HKDF keys), so that a 
 
 import hashlib
 import hmac
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from sandbox.errors import VaultCorrupt
-
-NONCE_BYTES = 12
-TAG_HEX = 32  # 16 bytes
+from model_registry.aead import seal, unseal
 
 
 @dataclass(frozen=True)
 class VaultKeys:
     """The four keys of the vault, 32 bytes each; made by enclave_api/keys.py."""
 
-    records: bytes
-    rows: bytes
-    tags: bytes
-    subjects: bytes
+    records: bytes = field(repr=False)
+    rows: bytes = field(repr=False)
+    tags: bytes = field(repr=False)
+    subjects: bytes = field(repr=False)
 
     def subject_tag(self, subject: str) -> str:
         """How the log names a subject: HMAC-SHA-256(tag key, subject)[:16], hex."""
@@ -46,27 +41,13 @@ class VaultKeys:
         return seal(AESGCM(self.subjects), key, tag.encode())
 
     def unwrap_subject_key(self, tag: str, wrapped: bytes) -> AESGCM:
-        """The cipher under a subject's key; raises VaultCorrupt."""
+        """The cipher under a subject's key; raises StoredValueCorrupt."""
         return AESGCM(unseal(AESGCM(self.subjects), wrapped, tag.encode()))
 
 
 @lru_cache(maxsize=256)
 def _record_cipher(root: bytes, dataset: str) -> AESGCM:
     return AESGCM(HKDFExpand(SHA256(), 32, b"heixia v1 records " + dataset.encode()).derive(root))
-
-
-def seal(cipher: AESGCM, plaintext: bytes, bound: bytes) -> bytes:
-    """Random 96-bit nonce ‖ AES-256-GCM; `bound` is the associated data (NIST SP 800-38D: < 2^32 seals a key)."""
-    nonce = os.urandom(NONCE_BYTES)
-    return nonce + cipher.encrypt(nonce, plaintext, bound)
-
-
-def unseal(cipher: AESGCM, sealed: bytes, bound: bytes) -> bytes:
-    """Undoes seal; raises VaultCorrupt where bytes or associated data were changed."""
-    try:
-        return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound)
-    except (InvalidTag, ValueError) as error:
-        raise VaultCorrupt("a sealed value does not open") from error
 
 
 def digest(*parts: bytes) -> str:

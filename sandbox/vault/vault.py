@@ -13,9 +13,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from model_registry.aead import seal, unseal
 from sandbox.vault.catalog import Catalog, FieldType
 from sandbox.vault.record import Gather, RecordLayout
-from sandbox.vault.sealing import VaultKeys, seal, unseal
+from sandbox.vault.sealing import VaultKeys
 
 _BOUND = struct.Struct(">qqq")
 _COLUMNS = "(subject_key, dataset, version, event_at, known_at, body) VALUES (?, ?, ?, ?, ?, ?)"
@@ -90,7 +91,7 @@ class Vault:
             oldest_ms: records whose values describe a day before this (Unix milliseconds) count as missing.
 
         Raises:
-            VaultCorrupt: a record does not open.
+            StoredValueCorrupt: a record does not open.
         """
         key = self.keys.row_key(subject)
         values = [math.nan] * plan.width

@@ -8,8 +8,8 @@ from audit.event import decode
 from audit.policy import Policy
 from audit.receipt import Opening, Receipt, verify_receipt
 from enclave_api.client.connection import Refused
-from sandbox.calls import decision_of
 from tests.integration.conftest import PRODUCT, Stage
+from tests.room import decision_of
 
 
 def test_limits_are_what_the_bank_computes(stage: Stage) -> None:

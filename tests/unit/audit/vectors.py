@@ -76,6 +76,7 @@ def decision(seq: int = 1, **changed: Any) -> Decision:
         "bits_milli": 3000,
         "bits_total_milli": 6000,
         "isolation": "one-shot",
+        "evidence_format": "simulated",
         "seq": seq,
     }
     return Decision(**(members | changed))

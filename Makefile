@@ -19,7 +19,7 @@ demo: $(STAMP) ## Play the whole story in six acts
 	@$(BIN)/heixia demo
 
 test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP) ## Lint, types, floors, protos, freshness of generated code
 	@BIN=$(BIN) sh scripts/check.sh

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import grpc
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from heixia.attestation.v1 import attestation_pb2_grpc
@@ -179,28 +180,38 @@ def _resolve(stop: asyncio.Future[BaseException | None], cause: BaseException | 
 
 async def _server(home: Home, options: ServeOptions, enclave: Service) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(
-        interceptors=[Doorkeeper(enclave.settings.trust_domain, enclave.metrics)],
+        interceptors=[Doorkeeper(enclave.settings.trust_domain, enclave.metrics, enclave.settings.rpcs_in_flight_max)],
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
         ],
-        maximum_concurrent_rpcs=enclave.settings.rpcs_in_flight_max,
+        # The doorkeeper says no in words at the limit; gRPC's own, without words, only stops a flood of them.
+        maximum_concurrent_rpcs=2 * enclave.settings.rpcs_in_flight_max,
     )
     await _add_services(server, enclave, options)
-    tls = home.path / "tls"
+    host, _, number = options.listen.rpartition(":")
+    if not host or not number.isdigit() or int(number) > 65_535:
+        raise AddressTaken("listen", public=f"{options.listen} is not HOST:PORT")
     try:
-        pair = ((tls / "server.key").read_bytes(), (tls / "server.pem").read_bytes())
-        credentials = grpc.ssl_server_credentials([pair], (tls / "ca.pem").read_bytes(), require_client_auth=True)
-    except OSError as error:
-        raise HomeInvalid("tls", public=f"{tls} lacks server.pem, server.key or ca.pem") from error
-    try:
-        port = server.add_secure_port(options.listen, credentials)
+        port = server.add_secure_port(options.listen, _credentials(home.path / "tls"))
     except RuntimeError as error:
         raise AddressTaken("listen", public=options.listen) from error
     if port == 0:
         raise AddressTaken("listen", public=options.listen)
     return server, port
+
+
+def _credentials(tls: Path) -> grpc.ServerCredentials:
+    try:
+        key, certificate, authority = ((tls / name).read_bytes() for name in ("server.key", "server.pem", "ca.pem"))
+        # gRPC would only say that the port could not be had.
+        load_pem_private_key(key, None)
+        x509.load_pem_x509_certificate(certificate)
+        x509.load_pem_x509_certificate(authority)
+    except (OSError, ValueError, TypeError) as error:
+        raise HomeInvalid("tls", public=f"{tls}: server.pem, server.key or ca.pem is missing or damaged") from error
+    return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
 
 
 async def _add_services(server: grpc.aio.Server, enclave: Service, options: ServeOptions) -> None:

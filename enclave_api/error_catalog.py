@@ -9,6 +9,7 @@ from grpc import StatusCode as S
 
 from audit.errors import HeixiaError
 
+TEXT_BYTES_MAX = 2000  # gRPC carries it percent-encoded, three bytes for one, in headers of 8 KiB in all
 CODE_KEY = "heixia-code"  # trailing metadata: the error's stable code
 
 
@@ -29,7 +30,7 @@ CATALOG: dict[str, Line] = {
     "permission_refused": Line(S.PERMISSION_DENIED, "Your role may not call this."),
     "request_invalid": Line(S.INVALID_ARGUMENT, "The request is malformed"),
     "not_served": Line(S.UNIMPLEMENTED, "Described, not served yet; see docs/status.md."),
-    "busy": Line(S.RESOURCE_EXHAUSTED, "Too many uploads are under way; nothing was stored, repeat later."),
+    "busy": Line(S.RESOURCE_EXHAUSTED, "Too much is under way at once; nothing was stored, repeat later."),
     "home_invalid": Line(S.FAILED_PRECONDITION, "The home directory cannot be used"),
     "passphrase_wrong": Line(S.FAILED_PRECONDITION, "The root secret does not open"),
     "address_taken": Line(S.FAILED_PRECONDITION, "The address is in use; choose another with --listen"),
@@ -105,4 +106,5 @@ def line_of(error: HeixiaError) -> Line:
 def public_text(error: HeixiaError) -> str:
     """What the caller reads: the catalogue's text and, where the error has one, its public detail."""
     text = line_of(error).text
-    return f"{text.rstrip('.')}: {error.public}" if error.public else text
+    told = f"{text.rstrip('.')}: {error.public}" if error.public else text
+    return told.encode()[:TEXT_BYTES_MAX].decode(errors="ignore")

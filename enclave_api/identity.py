@@ -16,6 +16,7 @@ from enclave_api.errors import Unauthenticated
 _ID = re.compile(
     r"spiffe://(?P<domain>[a-z0-9.-]{1,255})/(?P<role>[a-z]+)/(?P<rest>[A-Za-z0-9:_-]+(?:/[a-z0-9._-]{1,63})?)"
 )
+_MALFORMED = (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _ORGANISATION = re.compile(r"[a-z][a-z0-9_-]{1,62}")
 _SUBJECT = re.compile(r"(uscc|ric):[0-9A-Z]{18}")
 
@@ -79,7 +80,7 @@ def principal_of(pem: bytes, trust_domain: str) -> Principal:
         certificate = x509.load_pem_x509_certificate(pem)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound) as error:
+    except (ValueError, *_MALFORMED) as error:
         raise Unauthenticated("no SAN URI") from error
     if len(uris) != 1:
         raise Unauthenticated("not exactly one SAN URI")

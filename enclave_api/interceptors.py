@@ -1,7 +1,8 @@
 """Around every call, in this order, once: authorise → count → translate errors."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,7 +14,7 @@ from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 from audit.errors import HeixiaError, ServiceError
 from enclave_api.access_policy import authorise
 from enclave_api.error_catalog import CODE_KEY, line_of, public_text
-from enclave_api.errors import NotServed, Unauthenticated
+from enclave_api.errors import Busy, NotServed, RequestInvalid, Unauthenticated
 from enclave_api.identity import Principal, principal_of
 from enclave_api.metrics import Metrics
 
@@ -28,6 +29,7 @@ else:
     Context, RpcHandler, _Interceptor = ServicerContext, grpc.RpcMethodHandler, ServerInterceptor
 
 Handler = Callable[[Any, Context], Any]
+Reader = Callable[[Any], Any]
 
 
 def caller() -> Principal:
@@ -41,6 +43,8 @@ class Doorkeeper(_Interceptor):
 
     trust_domain: str
     metrics: Metrics
+    in_flight_max: int
+    in_flight: int = 0
 
     async def intercept_service(
         self,
@@ -54,18 +58,20 @@ class Doorkeeper(_Interceptor):
         kind = f"{_arity(handler.request_streaming)}_{_arity(handler.response_streaming)}"
         wrap = self._streaming if handler.response_streaming else self._unary
         make: Callable[..., RpcHandler] = getattr(grpc, f"{kind}_rpc_method_handler")
+        read = _stream_reader if handler.request_streaming else _reader
+        # Requests are parsed here and not by gRPC, so that whoever may not call is refused before a byte is parsed,
+        # and malformed bytes get the catalogue's answer.
         return make(
-            wrap(handler_call_details.method, getattr(handler, kind)),
-            request_deserializer=handler.request_deserializer,
+            wrap(handler_call_details.method, getattr(handler, kind), read(handler.request_deserializer)),
             response_serializer=handler.response_serializer,
         )
 
-    def _unary(self, method: str, handler: Handler) -> Handler:
+    def _unary(self, method: str, handler: Handler, read: Reader) -> Handler:
         async def call(request: Any, context: Context) -> Any:
             began = time.perf_counter()
             try:
-                self._admit(method, context)
-                response = await handler(request, context)
+                with self._admit(method, context):
+                    response = await handler(read(request), context)
             except Exception as error:
                 await self._refuse(method, context, error, began)
             self.metrics.rpc(method, "ok", time.perf_counter() - began)
@@ -73,26 +79,34 @@ class Doorkeeper(_Interceptor):
 
         return call
 
-    def _streaming(self, method: str, handler: Handler) -> Handler:
+    def _streaming(self, method: str, handler: Handler, read: Reader) -> Handler:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             began = time.perf_counter()
             try:
-                self._admit(method, context)
-                async for item in handler(request, context):
-                    yield item
+                with self._admit(method, context):
+                    async for item in handler(read(request), context):
+                        yield item
             except Exception as error:
                 await self._refuse(method, context, error, began)
             self.metrics.rpc(method, "ok", time.perf_counter() - began)
 
         return call
 
-    def _admit(self, method: str, context: Context) -> None:
+    @contextmanager
+    def _admit(self, method: str, context: Context) -> Iterator[None]:
         pem = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
         if not pem:
             raise Unauthenticated("no client certificate")
         principal = principal_of(pem, self.trust_domain)
         authorise(method, principal)
         _caller.set(principal)
+        if self.in_flight >= self.in_flight_max:
+            raise Busy("calls")
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
 
     async def _refuse(self, method: str, context: Context, error: Exception, began: float) -> NoReturn:
         if isinstance(error, AbortError):
@@ -110,6 +124,26 @@ class Doorkeeper(_Interceptor):
         self.metrics.rpc(method, known.code, time.perf_counter() - began)
         await context.abort(line_of(known).status, public_text(known), trailing_metadata=((CODE_KEY, known.code),))
         raise AssertionError("abort always raises")
+
+
+def _reader(parse: Callable[[bytes], Any] | None) -> Reader:
+    def read(raw: bytes) -> Any:
+        try:
+            return parse(raw) if parse else raw
+        except Exception as error:  # protobuf's own, and whatever its runtime raises
+            raise RequestInvalid("not a message", public="the bytes are no message of this RPC") from error
+
+    return read
+
+
+def _stream_reader(parse: Callable[[bytes], Any] | None) -> Reader:
+    read = _reader(parse)
+
+    async def parts(raw: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for part in raw:
+            yield read(part)
+
+    return parts
 
 
 def _arity(streaming: bool) -> str:

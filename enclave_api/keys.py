@@ -80,8 +80,8 @@ def open_root(path: Path, passphrase: str | None) -> Keys:
         if document["schema"] != SCHEMA or document["kdf"] not in {"none", "scrypt"}:
             raise HomeInvalid("root schema", public=f"{path.name} is of an unknown schema")
         root = _unwrap(document, passphrase) if wrapped else base64.b64decode(document["secret"], validate=True)
-    except FileNotFoundError as error:
-        raise HomeInvalid("no root", public=f"{path.name} is missing; make a home with `heixia init`") from error
+    except OSError as error:
+        raise HomeInvalid("no root", public=f"{path.name} cannot be read; make a home with `heixia init`") from error
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path) from error
     if len(root) != ROOT_BYTES:

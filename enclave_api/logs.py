@@ -5,6 +5,8 @@ import sys
 
 import structlog
 
+LEVELS = ("debug", "info", "warning", "error")
+
 
 def set_up_logs(level: str = "info") -> None:
     """Sends structlog's events to stderr as JSON lines."""

@@ -6,7 +6,7 @@ bundle opens only under exactly the fields and levels that its bank signed (docs
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Literal, Self
@@ -37,9 +37,14 @@ class ManifestField(_Part):
 
     name: Name
     type: Literal["number", "integer", "boolean", "category", "date"]
-    missing: str | Annotated[float, Field(allow_inf_nan=False)] | Annotated[int, Field(ge=-(2**53), le=2**53)] = (
-        "decline"
-    )
+    missing: str | int | float = "decline"
+
+    @field_validator("missing")
+    @classmethod
+    def _json_can_carry_it(cls, missing: str | float) -> str | float:
+        if not isinstance(missing, str) and not abs(missing) < 2**53:  # RFC 8785; NaN compares false too
+            raise ValueError("a stand-in must be finite and below 2**53")
+        return missing
 
 
 class ModelInput(_Part):
@@ -187,7 +192,10 @@ def manifest_hash(token: str) -> bytes:
 def explain(error: ValidationError) -> str:
     """What is wrong, by member and without the values (they may be personal data or a bank's secret)."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[:3]
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'whole'}: {re.sub(r'^Value error, ', '', item['msg'])}"
-        for item in first
-    )
+    return "; ".join(f"{_place(item['loc'])}: {re.sub(r'^Value error, ', '', item['msg'])}" for item in first)
+
+
+def _place(parts: Sequence[int | str]) -> str:
+    # A part may be a member's name that a stranger chose.
+    clipped = ["".join(c if c.isprintable() else "?" for c in str(part)[:64]) for part in parts]
+    return ".".join(clipped) or "whole"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
+from audit.errors import LedgerBusy
 from audit.event import Refusal
 from audit.ledger import Ledger, Position
 from model_registry.aead import seal, unseal
@@ -74,6 +75,8 @@ def keep(
 
 def recall(connection: Connection, keys: VaultKeys, ledger: Ledger, row: Row[tuple[object, ...]]) -> Answer:
     """The answer of a call again, with a proof under today's checkpoint; raises StoredValueCorrupt, SubjectErased."""
+    if row.idx >= ledger.size:  # committed this instant; the ledger has not taken notice yet
+        raise LedgerBusy("a repeat overtook its answer")
     bound = _bound(row.request_hash, row.request_digest, row.idx, row.subject_tag)
     body = unseal(subject_cipher(connection, keys, row.subject_tag), row.body, bound)
     limit, salt, valid_ms = _KEPT.unpack(body)

@@ -67,8 +67,10 @@ def serve(
     """Serve until SIGTERM or Ctrl-C; calls in flight are finished first."""
     from enclave_api import app
     from enclave_api.home import Home
-    from enclave_api.logs import set_up_logs
+    from enclave_api.logs import LEVELS, set_up_logs
 
+    if log_level not in LEVELS:
+        raise typer.BadParameter(f"--log-level must be one of {', '.join(LEVELS)}")
     set_up_logs(log_level)
     # The ledger's thread shares the interpreter with the event loop; at the default 5 ms each commit would wait for it.
     sys.setswitchinterval(0.0005)

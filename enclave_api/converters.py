@@ -15,7 +15,7 @@ from heixia.registry.v1 import registry_pb2
 from enclave_api.attestation.evidence import Evidence
 from enclave_api.errors import RequestInvalid
 from model_registry.lifecycle import State as VersionState
-from model_registry.registry import Version
+from model_registry.version_rows import Version
 from sandbox.calls import Answer
 from sandbox.consent import State as ConsentState
 from sandbox.consent_store import ConsentRecord

@@ -5,7 +5,6 @@ another's looks the same as none.
 """
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc.jwk import KeySet
-from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from audit.errors import OwnerError, ServiceError
 from audit.event import (
@@ -24,7 +23,6 @@ from audit.event import (
     VersionRefused,
     VersionResumed,
     VersionRetired,
-    VersionSubmitted,
     VersionSuspended,
 )
 from audit.ledger import Ledger, Position
@@ -42,46 +40,23 @@ from model_registry.errors import (
     VersionUnknown,
 )
 from model_registry.lifecycle import Change, State, next_state
-from model_registry.manifest import Manifest, manifest_hash, verify_manifest
-
-# Built once: these run in every call, and SQLAlchemy spends more on building a statement than SQLite on running it.
-_PROMOTED = tables.promotion.c
-_CHAMPION = (
-    select(_PROMOTED.version).where(_PROMOTED.product == bindparam("of")).order_by(_PROMOTED.idx.desc()).limit(1)
+from model_registry.manifest import Manifest, verify_manifest
+from model_registry.version_rows import (
+    Version,
+    bound_digest,
+    champion_before,
+    champion_of,
+    held_row,
+    insert_version,
+    is_suspended,
+    next_number,
+    row_of,
+    submitted,
+    version_of,
 )
-_SUSPENSION = select(tables.suspension.c.by).where(tables.suspension.c.version == bindparam("name")).limit(1)
 
 Inspect = Callable[[Manifest, bytes], Awaitable[Sequence[Reason]]]
 Prepare = Callable[[str], Awaitable[object]]
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version as its institution sees it."""
-
-    version: str
-    institution: str
-    product: str
-    state: State
-    manifest_jws: str
-    bundle_hash: str
-    submitted_by: str
-    submitted_at: int
-    approved_by: str
-    reasons: tuple[Reason, ...]
-
-    @property
-    def manifest_hash(self) -> str:
-        """SHA-256 of the manifest JWS, hex."""
-        return manifest_hash(self.manifest_jws).hex()
-
-
-def bound_digest(manifest_jws: str, digest: str) -> str:
-    """How the log names a model or rules: SHA-256(manifest JWS ‖ digest), hex.
-
-    Short rules could be guessed from their bare digest; the JWS carries a signature that nobody else has.
-    """
-    return hashlib.sha256(manifest_jws.encode() + digest.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -127,11 +102,11 @@ class Registry:
         bundle_hash = await asyncio.to_thread(lambda: bundle.bundle_hash)
 
         def change(connection: Connection, position: Position) -> tuple[Event, str]:
-            number = _next_number(connection, manifest.product)
+            number = next_number(connection, manifest.product)
             name = f"{manifest.product}@{number}"
             reasons = seal(self.notes, b"[]", name.encode())
-            _insert(connection, name, number, manifest, bundle, bundle_hash, by, position.time, reasons)
-            return _submitted(name, manifest, bundle, bundle_hash, by), name
+            insert_version(connection, name, number, manifest, bundle, bundle_hash, by, position.time, reasons)
+            return submitted(name, manifest, bundle, bundle_hash, by), name
 
         name = (await self.ledger.append(change)).value
         # A caller who leaves must not leave a version behind that nobody judges.
@@ -167,7 +142,7 @@ class Registry:
         noted = seal(self.notes, json.dumps([asdict(reason) for reason in reasons]).encode(), name.encode())
 
         def change(connection: Connection, _: Position) -> tuple[Event, None]:
-            row = _row(connection, name)
+            row = row_of(connection, name)
             values = {"state": next_state(State(row.state), what), "reasons": noted}
             connection.execute(update(tables.version).where(tables.version.c.version == name).values(values))
             if reasons:
@@ -217,7 +192,7 @@ class Registry:
             present = champion_of(connection, product)
             if present is None or product.partition("/")[0] != institution:
                 raise ProductUnknown("no champion")
-            name = _champion_before(connection, product, present)
+            name = champion_before(connection, product, present)
         if name is None:
             raise TransitionRefused("no earlier champion", public="no earlier version may be champion")
         return await self._promote(name, institution, by, prepare, present)
@@ -255,7 +230,7 @@ class Registry:
         """
 
         def change(connection: Connection, _: Position) -> tuple[Event, str]:
-            row = _held(connection, name, holder)
+            row = held_row(connection, name, holder)
             line = {"version": name, "by": holder}
             if connection.execute(insert(tables.suspension).prefix_with("OR IGNORE").values(line)).rowcount == 0:
                 raise TransitionRefused("suspended already", public="you suspended the version already")
@@ -267,7 +242,7 @@ class Registry:
         """Lifts the holder's own suspension; others' stay. Raises VersionUnknown, TransitionRefused."""
 
         def change(connection: Connection, _: Position) -> tuple[Event, str]:
-            row = _held(connection, name, holder)
+            row = held_row(connection, name, holder)
             mine = (tables.suspension.c.version == name) & (tables.suspension.c.by == holder)
             if connection.execute(tables.suspension.delete().where(mine)).rowcount == 0:
                 raise TransitionRefused("not suspended by them", public="not suspended by you")
@@ -293,7 +268,7 @@ class Registry:
         """One version of an institution; raises VersionUnknown."""
         with self.engine.connect() as connection:
             row = self._own(connection, name, institution)
-            return _version(connection, row, json.loads(unseal(self.notes, row.reasons, name.encode())))
+            return version_of(connection, row, json.loads(unseal(self.notes, row.reasons, name.encode())))
 
     def list(self, product: str, institution: str) -> list[Version]:
         """A product's versions, oldest first and without reasons; empty where it is another institution's."""
@@ -301,7 +276,7 @@ class Registry:
         query = select(table).where(table.c.product == product, table.c.institution == institution)
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(table.c.number)).all()
-            return [_version(connection, row, []) for row in rows]
+            return [version_of(connection, row, []) for row in rows]
 
     def champion_at(self, product: str, at: datetime | None) -> tuple[str, int] | None:
         """Which version was champion at a time (None = now) and the index of the entry that made it so."""
@@ -322,7 +297,7 @@ class Registry:
             StoredValueCorrupt: it opens, but is not the one submitted as this version.
         """
         with self.engine.connect() as connection:
-            row = _row(connection, name)
+            row = row_of(connection, name)
             stored = connection.execute(select(tables.bundle).where(tables.bundle.c.version == name)).one_or_none()
         if stored is None:
             raise VersionUnknown("no bundle is kept")
@@ -344,116 +319,12 @@ class Registry:
         return row
 
     def _own(self, connection: Connection, name: str, institution: str) -> Row[tuple[object, ...]]:
-        row = _row(connection, name)
+        row = row_of(connection, name)
         if row.institution != institution:
             raise VersionUnknown("another institution's")
         return row
 
 
-def champion_of(connection: Connection, product: str) -> str | None:
-    """The product's champion in this transaction; None where it has none."""
-    return connection.scalar(_CHAMPION, {"of": product})
-
-
-def is_suspended(connection: Connection, name: str) -> bool:
-    """Whether a version is suspended in this transaction."""
-    return connection.scalar(_SUSPENSION, {"name": name}) is not None
-
-
-def _row(connection: Connection, name: str) -> Row[tuple[object, ...]]:
-    row = connection.execute(select(tables.version).where(tables.version.c.version == name)).one_or_none()
-    if row is None:
-        raise VersionUnknown("no such version")
-    return row
-
-
-def _next_number(connection: Connection, product: str) -> int:
-    newest = connection.scalar(select(func.max(tables.version.c.number)).where(tables.version.c.product == product))
-    return (newest or 0) + 1
-
-
-def _insert(
-    connection: Connection,
-    name: str,
-    number: int,
-    manifest: Manifest,
-    bundle: SealedBundle,
-    bundle_hash: str,
-    by: str,
-    time: datetime,
-    reasons: bytes,
-) -> None:
-    connection.execute(
-        insert(tables.version).values(
-            version=name,
-            institution=manifest.institution,
-            product=manifest.product,
-            number=number,
-            state=State.SUBMITTED,
-            manifest_jws=bundle.manifest_jws,
-            bundle_hash=bundle_hash,
-            submitted_by=by,
-            submitted_at=int(time.timestamp() * 1000),
-            reasons=reasons,
-        )
-    )
-    keys = b"".join(bundle.sealed_keys)
-    connection.execute(insert(tables.bundle).values(version=name, sealed_keys=keys, ciphertext=bundle.ciphertext))
-
-
-def _submitted(name: str, manifest: Manifest, bundle: SealedBundle, bundle_hash: str, by: str) -> VersionSubmitted:
-    return VersionSubmitted(
-        institution=manifest.institution,
-        version=name,
-        manifest_hash=manifest_hash(bundle.manifest_jws).hex(),
-        bundle_hash=bundle_hash,
-        model_hash=bound_digest(bundle.manifest_jws, manifest.digests.model),
-        rules_hash=bound_digest(bundle.manifest_jws, manifest.digests.rules),
-        by=by,
-    )
-
-
-def _version(connection: Connection, row: Row[tuple[object, ...]], reasons: Sequence[dict[str, str]]) -> Version:
-    state = State(row.state)
-    if champion_of(connection, row.product) == row.version:
-        state = State.CHAMPION
-    if is_suspended(connection, row.version):
-        state = State.SUSPENDED
-    return Version(
-        version=row.version,
-        institution=row.institution,
-        product=row.product,
-        state=state,
-        manifest_jws=row.manifest_jws,
-        bundle_hash=row.bundle_hash,
-        submitted_by=row.submitted_by,
-        submitted_at=row.submitted_at,
-        approved_by=row.approved_by or "",
-        reasons=tuple(Reason(**reason) for reason in reasons),
-    )
-
-
 def _check_person(by: str) -> None:
     if by.count("/") < 2:
         raise FourEyesRequired("no person", public="your certificate names no person")
-
-
-def _held(connection: Connection, name: str, holder: str) -> Row[tuple[object, ...]]:
-    row = _row(connection, name)
-    if holder.startswith("institution/") and holder != f"institution/{row.institution}":
-        raise VersionUnknown("another institution's")
-    return row
-
-
-def _champion_before(connection: Connection, product: str, present: str) -> str | None:
-    table, held = tables.version, select(tables.suspension.c.version)
-    older = select(table.c.number).where(table.c.version == present).scalar_subquery()
-    promoted = select(tables.promotion.c.version).where(tables.promotion.c.product == product)
-    query = select(table.c.version).where(
-        table.c.product == product,
-        table.c.number < older,
-        table.c.state == State.APPROVED,
-        table.c.version.in_(promoted),
-        table.c.version.not_in(held),
-    )
-    return connection.scalar(query.order_by(table.c.number.desc()).limit(1))

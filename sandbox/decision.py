@@ -29,7 +29,7 @@ from audit.event import Decision
 from audit.ledger import Ledger, Position
 from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
 from model_registry.errors import ProductUnknown
-from model_registry.registry import champion_of, is_suspended
+from model_registry.version_rows import champion_of, is_suspended
 from sandbox import calls
 from sandbox.calls import Answer, Kept, Known
 from sandbox.consent import Consent, check_binding, check_fields, check_usable, check_window

@@ -13,7 +13,8 @@ from enclave_api.identity import Principal, Role
 from enclave_api.interceptors import Context, caller, not_served
 from enclave_api.uploads import Uploads, timed
 from model_registry.bundle import CIPHERTEXT_BYTES_MAX, SealedBundle
-from model_registry.registry import Registry, Version
+from model_registry.registry import Registry
+from model_registry.version_rows import Version
 from sandbox.versions import Versions
 
 

@@ -78,13 +78,13 @@ def measure(room: Room, folder: Path) -> list[Figure]:
 
 
 def fields_of(catalog: Catalog) -> list[str]:
-    """200 fields from every dataset: those that the example's rules read, then about as many of each dataset."""
+    """200 fields from every dataset: those that the example's rules read, then one of each dataset in turn."""
     whole = [
         [n for n, f in zip(d.field_names, d.fields, strict=True) if f.type is not FieldType.DATE]
         for d in catalog.datasets.values()
     ]
-    share = -(-FIELDS // len(whole))
-    return list(dict.fromkeys([*EXAMPLE_FIELDS, *(name for names in whole for name in names[: share + 1])]))[:FIELDS]
+    in_turn = [name for names in zip(*whole, strict=False) for name in names]
+    return list(dict.fromkeys([*EXAMPLE_FIELDS, *in_turn]))[:FIELDS]
 
 
 def register(room: Room, world: World) -> list[tuple[str, str]]:

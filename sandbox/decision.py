@@ -76,6 +76,19 @@ class Enclave:
     isolation: str
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A call that has come as far as its commit."""
+
+    known: Known
+    request_digest: str
+    tag: str
+    record: ConsentRecord
+    version: ReadyVersion
+    joined: Joined
+    limit: int
+
+
 class _AnsweredMeanwhile(HeixiaError):
     """The same request id was answered between steps 1 and 7."""
 
@@ -140,7 +153,7 @@ class Decider:
             limit = snap(await self._score(version, joined), version.manifest.levels)
             # (7) Commit.
             try:
-                return await self._commit(request_digest, known, tag, record, version, joined, limit)
+                return await self._commit(_Call(known, request_digest, tag, record, version, joined, limit))
             except (_AnsweredMeanwhile, _ChampionChanged):
                 continue
         raise JailUnavailable("the champion changed again and again")
@@ -214,81 +227,62 @@ class Decider:
         self.observe("score", time.perf_counter() - began)
         return answer.value if joined.found and answer.status is ScoreStatus.OK else 0.0
 
-    async def _commit(
-        self,
-        request_digest: str,
-        known: Known,
-        tag: str,
-        record: ConsentRecord,
-        version: ReadyVersion,
-        joined: Joined,
-        limit: int,
-    ) -> Answer:
+    async def _commit(self, call: _Call) -> Answer:
         began = time.perf_counter()
-        salt, manifest = os.urandom(32), version.manifest
 
         def change(connection: Connection, position: Position) -> tuple[Decision, Kept]:
-            if calls.find(connection, known.request_hash) is not None:
+            manifest = call.version.manifest
+            if calls.find(connection, call.known.request_hash) is not None:
                 raise _AnsweredMeanwhile
-            use = spend_use(connection, record.consent_id)
-            check_window(record.not_before, record.expires, position.time)
-            if champion_of(connection, manifest.product) != version.name:
+            use = spend_use(connection, call.record.consent_id)
+            check_window(call.record.not_before, call.record.expires, position.time)
+            if self._champion(connection, manifest.product, call.known) != call.version.name:
                 raise _ChampionChanged
-            if is_suspended(connection, version.name):
-                raise VersionSuspended("champion")
-            check_open(connection, version.plan.datasets, version.layouts)
-            total = charge(connection, **self._bill(version, tag, position.time))
-            kept = Kept(limit, salt, position.time + timedelta(days=manifest.limit_valid_days))
+            check_open(connection, call.version.plan.datasets, call.version.layouts)
+            total = charge(connection, **self._bill(call.version, call.tag, position.time))
+            number = calls.next_number(connection, manifest.institution)
+            kept = Kept(call.limit, os.urandom(32), position.time + timedelta(days=manifest.limit_valid_days))
             calls.keep(
                 connection,
                 self.vault.keys,
-                request_hash=known.request_hash,
-                digest=request_digest,
+                request_hash=call.known.request_hash,
+                digest=call.request_digest,
                 index=position.index,
-                tag=tag,
+                tag=call.tag,
                 kept=kept,
             )
-            return self._event(connection, known, tag, record, version, joined, kept, use, total), kept
+            return _entry(call, self.enclave, kept, use=use, total=total, number=number), kept
 
         done = await self.ledger.append(change)
         self.observe("commit", time.perf_counter() - began)
         kept = done.value
         return Answer(kept.limit, kept.valid_until, done.index, done.body, done.proof, kept.salt)
 
-    def _event(
-        self,
-        connection: Connection,
-        known: Known,
-        tag: str,
-        record: ConsentRecord,
-        version: ReadyVersion,
-        joined: Joined,
-        kept: Kept,
-        use: int,
-        total: int,
-    ) -> Decision:
-        read = "\n".join(f"{n} {v or 0}" for n, v in zip(version.plan.datasets, joined.versions, strict=True))
-        return Decision(
-            request_hash=known.request_hash,
-            caller=known.caller,
-            institution=version.manifest.institution,
-            product=version.manifest.product,
-            version=version.name,
-            bundle_hash=version.bundle_hash,
-            rules_hash=version.rules_hash,
-            evidence_hash=self.enclave.evidence_hash,
-            evidence_format=self.enclave.evidence_format,
-            consent_hash=record.consent_hash,
-            consent_index=record.granted_index,
-            use=use,
-            max_uses=record.max_uses,
-            subject_tag=tag,
-            field_set_hash=version.manifest.field_set_hash,
-            records_hash=digest(kept.salt, read.encode()),
-            outcome=outcome_commitment(outcome_salt(kept.salt), "offer" if kept.limit else "none"),
-            limit=limit_commitment(kept.salt, kept.limit),
-            bits_milli=price_milli(len(version.manifest.levels)),
-            bits_total_milli=total,
-            isolation=self.enclave.isolation,
-            seq=calls.next_number(connection, version.manifest.institution),
-        )
+
+def _entry(call: _Call, enclave: Enclave, kept: Kept, *, use: int, total: int, number: int) -> Decision:
+    version, record = call.version, call.record
+    read = "\n".join(f"{n} {v or 0}" for n, v in zip(version.plan.datasets, call.joined.versions, strict=True))
+    return Decision(
+        request_hash=call.known.request_hash,
+        caller=call.known.caller,
+        institution=version.manifest.institution,
+        product=version.manifest.product,
+        version=version.name,
+        bundle_hash=version.bundle_hash,
+        rules_hash=version.rules_hash,
+        evidence_hash=enclave.evidence_hash,
+        evidence_format=enclave.evidence_format,
+        consent_hash=record.consent_hash,
+        consent_index=record.granted_index,
+        use=use,
+        max_uses=record.max_uses,
+        subject_tag=call.tag,
+        field_set_hash=version.manifest.field_set_hash,
+        records_hash=digest(kept.salt, read.encode()),
+        outcome=outcome_commitment(outcome_salt(kept.salt), "offer" if kept.limit else "none"),
+        limit=limit_commitment(kept.salt, kept.limit),
+        bits_milli=price_milli(len(version.manifest.levels)),
+        bits_total_milli=total,
+        isolation=enclave.isolation,
+        seq=number,
+    )

@@ -1,6 +1,7 @@
 """The composition root: config → keys → stores → floors → server. The only place that picks adapters."""
 
 import asyncio
+import gc
 import hashlib
 import signal
 from collections.abc import Callable
@@ -164,6 +165,8 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         stack.callback(inspections.cancel)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
+        gc.collect()
+        gc.freeze()  # what a start allocates lives as long as the process; the collector need not walk it in every call
         _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=ISOLATION)
         ready(port, enclave.facts)
         cause = await stop

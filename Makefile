@@ -1,4 +1,4 @@
-# Everything here works on a machine that has Python >= 3.11 with venv, make and libseccomp2.
+# Everything here works on a Linux machine that has Python >= 3.11 with venv and make; `make test` needs libseccomp2 too.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed

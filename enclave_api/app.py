@@ -1,11 +1,12 @@
 """The composition root: config → keys → stores → floors → server. The only place that picks adapters."""
 
 import asyncio
+import fcntl
 import gc
 import hashlib
 import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,6 +155,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         loop.call_soon_threadsafe(_resolve, stop, cause)
 
     async with AsyncExitStack() as stack:
+        stack.enter_context(_alone(home))
         enclave = await build(home, options, stack, end)
         server, port = await _server(home, options, enclave)
         if options.metrics:
@@ -176,6 +178,21 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
             raise cause
 
 
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    # Calls under one consent wait for each other inside a process: a second one would not know of them.
+    try:
+        lock = (home.path / "serve.lock").open("a")
+    except OSError as error:
+        raise HomeInvalid("lock", public=f"{home.path}: {error.strerror}; make a home with `heixia init`") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise HomeInvalid("lock", public=f"another server uses {home.path}") from error
+        yield
+
+
 def _resolve(stop: asyncio.Future[BaseException | None], cause: BaseException | None) -> None:
     if not stop.done():
         stop.set_result(cause)
@@ -195,13 +212,15 @@ async def _server(home: Home, options: ServeOptions, enclave: Service) -> tuple[
     await _add_services(server, enclave, options)
     host, _, number = options.listen.rpartition(":")
     if not host or not number.isdigit() or int(number) > 65_535:
-        raise AddressTaken("listen", public=f"{options.listen} is not HOST:PORT")
+        raise AddressTaken("listen", public=f"{options.listen} for --listen is not HOST:PORT")
     try:
         port = server.add_secure_port(options.listen, _credentials(home.path / "tls"))
     except RuntimeError as error:
-        raise AddressTaken("listen", public=options.listen) from error
+        raise AddressTaken(
+            "listen", public=f"{options.listen} for --listen is in use or not of this machine"
+        ) from error
     if port == 0:
-        raise AddressTaken("listen", public=options.listen)
+        raise AddressTaken("listen", public=f"{options.listen} for --listen is in use or not of this machine")
     return server, port
 
 
@@ -276,5 +295,5 @@ async def _record_start(enclave: Service) -> None:
 def _serve_metrics(metrics: Metrics, address: str) -> Callable[[], None]:
     host, _, port = address.rpartition(":")
     if not port.isdigit():
-        raise AddressTaken("metrics", public=f"{address} is not HOST:PORT")
+        raise AddressTaken("metrics", public=f"{address} for --metrics is not HOST:PORT")
     return metrics.serve(host, int(port)).shutdown

@@ -33,8 +33,10 @@ CATALOG: dict[str, Line] = {
     "busy": Line(S.RESOURCE_EXHAUSTED, "Too much is under way at once; nothing was stored, repeat later."),
     "home_invalid": Line(S.FAILED_PRECONDITION, "The home directory cannot be used"),
     "passphrase_wrong": Line(S.FAILED_PRECONDITION, "The root secret does not open"),
-    "address_taken": Line(S.FAILED_PRECONDITION, "The address is in use; choose another with --listen"),
-    "connection_failed": Line(S.UNAVAILABLE, "The server cannot be reached"),
+    "address_taken": Line(S.FAILED_PRECONDITION, "The address cannot be had; choose another"),
+    "connection_failed": Line(S.UNAVAILABLE, "The server does not answer; give its address with --server"),
+    "folder_not_empty": Line(S.FAILED_PRECONDITION, "Nothing is overwritten"),
+    "credentials_missing": Line(S.FAILED_PRECONDITION, "The folder given with --as holds no certificate"),
     "evidence_refused": Line(S.FAILED_PRECONDITION, "The enclave's evidence is refused"),
     # the ground
     "ledger_closed": Line(S.UNAVAILABLE, "The ledger has stopped; repeat with the same request id after a restart."),
@@ -48,7 +50,10 @@ CATALOG: dict[str, Line] = {
     "proof_invalid": Line(S.INVALID_ARGUMENT, "The proof, checkpoint or receipt does not verify"),
     "event_invalid": Line(S.INVALID_ARGUMENT, "The entry is not of a known kind and shape"),
     # versions
-    "signature_invalid": Line(S.INVALID_ARGUMENT, "The signature does not verify with your institution's keys"),
+    "signature_invalid": Line(
+        S.INVALID_ARGUMENT,
+        "The signature does not verify with your institution's keys; new keys count from the server's next start on",
+    ),
     "manifest_invalid": Line(S.INVALID_ARGUMENT, "The manifest is wrong"),
     "bundle_invalid": Line(S.INVALID_ARGUMENT, "The sealed bundle does not open"),
     "rules_invalid": Line(S.INVALID_ARGUMENT, "The rules do not compile"),

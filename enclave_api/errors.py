@@ -6,7 +6,9 @@ HeixiaError
 │   ├── PermissionRefused  the role may not call this, or the resource is another organisation's
 │   ├── RequestInvalid     a member is missing, malformed or too large
 │   ├── NotServed          described in the protos, not served yet
-│   └── EvidenceRefused    (client side) the enclave's evidence does not convince
+│   ├── EvidenceRefused    (client side) the enclave's evidence does not convince
+│   ├── FolderNotEmpty     (client side) a command would overwrite files
+│   └── CredentialsMissing (client side) a folder holds no certificate or signing key
 └── ServiceError
     ├── Busy               too much of that at once
     ├── HomeInvalid        (operator) the home directory is missing something or damaged
@@ -59,6 +61,18 @@ class HomeInvalid(ServiceError):
     """The home directory is missing something or damaged."""
 
     code = "home_invalid"
+
+
+class FolderNotEmpty(CallerError):
+    """A command would overwrite files."""
+
+    code = "folder_not_empty"
+
+
+class CredentialsMissing(CallerError):
+    """A client's folder lacks a file."""
+
+    code = "credentials_missing"
 
 
 class PassphraseWrong(ServiceError):

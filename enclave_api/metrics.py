@@ -44,5 +44,5 @@ class Metrics:
         try:
             server, _ = start_http_server(port, addr=host, registry=self.registry)
         except (OSError, OverflowError) as error:
-            raise AddressTaken("metrics", public=f"metrics on {host}:{port}; choose another with --metrics") from error
+            raise AddressTaken("metrics", public=f"{host}:{port} for --metrics") from error
         return server

@@ -101,9 +101,7 @@ class ModelRefused(OwnerError):
 
     code = "model_refused"
 
-    def __init__(self, reasons: Sequence[Reason]) -> None:
-        super().__init__(
-            ",".join(r.code for r in reasons),
-            public="; ".join(f"{r.code} ({r.where}): {r.text}" for r in reasons[:3])[:1000],
-        )
+    def __init__(self, reasons: Sequence[Reason], version: str = "") -> None:
+        told = "; ".join(f"{r.code} ({r.where}): {r.text}" for r in reasons[:3])[:1000]
+        super().__init__(",".join(r.code for r in reasons), public=f"{version}: {told}" if version else told)
         self.reasons = tuple(reasons)

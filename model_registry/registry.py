@@ -114,7 +114,7 @@ class Registry:
         self._inspections.add(task)
         task.add_done_callback(self._inspections.discard)
         if reasons := await asyncio.shield(task):
-            raise ModelRefused(reasons)
+            raise ModelRefused(reasons, name)
         return self.get(name, institution)
 
     async def finish_inspections(self, inspect: Inspect) -> None:

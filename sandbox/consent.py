@@ -1,7 +1,8 @@
 """The consent artefact: parse, verify, caps, binding, transition table. Pure: no clock, no store.
 
 Claims and laws: docs/formats.md, "Consent". The JWS is by the consent authority (general serialisation, RFC 7515);
-`iat`, `nbf`, `exp` are NumericDate (RFC 7519). What is hashed as "the consent" is its payload, RFC 8785 JSON.
+`iat`, `nbf`, `exp` are NumericDate (RFC 7519). The payload is RFC 8785 JSON; the consent hash is of the signed bytes
+(consent_store.consent_hash).
 """
 
 from collections.abc import Collection, Mapping, Sequence

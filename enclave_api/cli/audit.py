@@ -17,7 +17,7 @@ PolicyOption = Annotated[Path, typer.Option(help="tlog-policy file: whose log yo
 @app.command()
 def log(
     as_: AsOption,
-    first: Annotated[int, typer.Option(help="Index of the first entry; negative = from the end.")] = -20,
+    first: Annotated[int | None, typer.Option(help="Index of the first entry; default: the last ones.", min=0)] = None,
     count: Annotated[int, typer.Option(help="How many entries.", min=1)] = 20,
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
@@ -28,8 +28,8 @@ def log(
 
     with plain_errors(), Auditor.connect(server, as_) as client:
         size = Checkpoint.parse(Note.parse(client.checkpoint()).text).size
-        begin = max(0, size + first) if first < 0 else first
-        entries = list(client.entries(begin, begin + count))
+        begin = max(0, size - count) if first is None else first
+        entries = list(client.entries(begin, min(begin + count, size)))  # not the entry that this reading makes
     if as_json:
         for entry in entries:
             print(json.dumps({"index": entry.index, **json.loads(entry.body)}, ensure_ascii=False))  # noqa: T201
@@ -90,4 +90,4 @@ def verify(
         if len(leaves) != checkpoint.size or tree_hash(leaves) != checkpoint.root:
             raise ProofInvalid("root", public="the entries do not lead to the signed root")
         facts = {"entries": checkpoint.size, "root": checkpoint.root.hex(), "verdict": "the log is what was signed"}
-        show({**facts, "kinds": json.dumps(kinds)}, as_json)
+        show({**facts, "kinds": kinds if as_json else json.dumps(kinds)}, as_json)

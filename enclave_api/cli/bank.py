@@ -203,6 +203,30 @@ def versions(
     table(("version", "state", "submitted by", "approved by", "bundle"), rows, as_json)
 
 
+@app.command()
+def version(
+    as_: AsOption, version: VersionArgument, server: ServerOption = DEFAULT_SERVER, as_json: JsonOption = False
+) -> None:
+    """Show one version; a refused one with every reason."""
+    from enclave_api.client.bank import Bank
+
+    with plain_errors(), Bank.connect(server, as_) as client:
+        found = client.version(version)
+        _show(found, as_json)
+        table(("code", "where", "text"), [(r.code, r.where, r.text) for r in found.reasons], as_json)
+
+
+@app.command()
+def retire(
+    as_: AsOption, version: VersionArgument, server: ServerOption = DEFAULT_SERVER, as_json: JsonOption = False
+) -> None:
+    """End a version for good; not while it is champion."""
+    from enclave_api.client.bank import Bank
+
+    with plain_errors(), Bank.connect(server, as_) as client:
+        _show(client.retire(version), as_json)
+
+
 @app.command("lint-rules")
 def lint_rules(
     offer: Annotated[Path, typer.Argument(help="offer.yaml; its rules are compiled over its fields.")],

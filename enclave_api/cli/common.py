@@ -17,22 +17,33 @@ DEFAULT_SERVER = "127.0.0.1:7443"
 ServerOption = Annotated[str, typer.Option("--server", envvar="HEIXIA_SERVER", help="HOST:PORT of the enclave.")]
 AsOption = Annotated[
     Path,
-    typer.Option("--as", envvar="HEIXIA_AS", help="Folder with your certificate: HOME/clients/<role>-<organisation>."),
+    typer.Option(
+        "--as", envvar="HEIXIA_AS", help="Folder with your certificate: HOME/clients/<role>-<organisation>[-<person>]."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables for people.")]
 HomeOption = Annotated[Path, typer.Option("--home", envvar="HEIXIA_HOME", help="The enclave's home directory.")]
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Prints an error of the catalogue as one line and exits with 1; anything else is a defect and keeps its trace."""
+def plain_errors(hint: str = "") -> Iterator[None]:
+    """Prints an error of the catalogue, or of a file, as one line and exits with 1; a defect keeps its trace.
+
+    Args:
+        hint: added where the service gave no answer.
+    """
     from enclave_api.client.connection import Refused
     from enclave_api.error_catalog import public_text
+    from enclave_api.errors import ConnectionFailed
 
     try:
         yield
     except Refused as error:
         fail(error.code, error.public)
+    except ConnectionFailed as error:
+        fail(error.code, "; ".join(part for part in (public_text(error), hint) if part))
+    except OSError as error:
+        fail("file_unusable", f"{error.filename}: {error.strerror}")
     except HeixiaError as error:
         text = public_text(error)
         # On one's own machine the detail is one's own: the catalogue's text alone would not say where.

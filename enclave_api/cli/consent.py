@@ -1,6 +1,5 @@
 """For consent authorities: sign, register, revoke."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,4 +111,6 @@ def _show(consent: Any, as_json: bool) -> None:
 
     data = MessageToDict(consent, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     data["state"] = data["state"].rpartition("_")[2].lower()
-    show({name: value if isinstance(value, str | int) else json.dumps(value) for name, value in data.items()}, as_json)
+    data["granted_index"] = int(data["granted_index"])
+    data["products"] = data["products"] if as_json else ", ".join(data["products"])
+    show(data, as_json)

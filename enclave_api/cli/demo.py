@@ -178,10 +178,9 @@ class Play:
         self.median_ms = times[len(times) // 2] * 1000
         own = self._own_limits()
         agree = sum(a == b for a, b in zip(limits, own, strict=True))
-        self._say(
-            f"{self.callers} companies asked; median {self.median_ms:.0f} ms a call, held to a 50 ms beat so that"
-        )
-        self._say("time tells nothing (the original service takes 5–10 s). What came out, all that ever comes out:")
+        median = f"median {self.median_ms:.0f} ms a call, transport and the 50 ms beat included"
+        self._say(f"{self.callers} companies asked; {median}. The beat makes time tell nothing;")
+        self._say("the service that inspired this one takes 5–10 s. All that ever comes out:")
         self._chart(limits)
         text = f"The bank computes the limits of the same rows at home: {agree} of {self.callers} agree."
         self._claim(agree == self.callers, text)
@@ -305,7 +304,7 @@ class Play:
         self.console.print(
             f"\n{stopped} attempts to cheat were refused. The play took {seconds:.0f} s. Go on by hand:\n"
         )
-        self.console.print(f"  .venv/bin/heixia serve --home {home} &", soft_wrap=True)
+        self.console.print(f"  .venv/bin/heixia serve --home {home} &      (stop it with: kill %1)", soft_wrap=True)
         self.console.print(
             f"  .venv/bin/heixia audit log --as {home}/clients/auditor-audit-office\n"
             f"  .venv/bin/heixia verify {self.folder}/receipt.json --policy {self.room.home.policy}\n\n"

@@ -25,7 +25,7 @@ from heixia.registry.v1 import bundle_pb2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from enclave_api.client.bank import Offer
-from enclave_api.errors import HomeInvalid
+from enclave_api.errors import FolderNotEmpty
 from model_registry.bundle import Sample, SealedBundle
 from model_registry.convert import Converted, FieldSpec
 from model_registry.errors import BundleInvalid, ManifestInvalid
@@ -68,7 +68,10 @@ def read_offer(path: Path, fields_of: FieldsOf) -> tuple[Converted, Offer, list[
         ManifestInvalid: a member is wrong, or a file cannot be read; says which.
     """
     try:
-        told = _OfferFile.model_validate(yaml.safe_load(path.read_text()))
+        read = yaml.safe_load(path.read_text())
+        if not isinstance(read, dict):
+            raise ManifestInvalid("offer", public=f"{path.name} is empty or no mapping")
+        told = _OfferFile.model_validate(read)
         folder = path.parent
         model = (folder / told.model).read_bytes()
         rules = (folder / told.rules).read_text() if told.rules else ""
@@ -78,8 +81,10 @@ def read_offer(path: Path, fields_of: FieldsOf) -> tuple[Converted, Offer, list[
         samples = [_sample(json.loads(line)) for line in lines]
     except ValidationError as error:
         raise ManifestInvalid("offer", public=f"{path.name}: {explain(error)}") from error
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
         raise ManifestInvalid("offer", public=f"{path.name}: {error}") from error
+    if any(len(sample.vector) != len(told.fields) for sample in samples):
+        raise ManifestInvalid("samples", public=f"{told.samples}: a vector has not {len(told.fields)} values")
     known = fields_of([f.name for f in told.fields])
     fields = tuple(replace(spec, missing=f.missing) for spec, f in zip(known, told.fields, strict=True))
     offer = Offer(told.product, told.levels, rules, told.limit_valid_days, told.data_max_age_days, told.comment)
@@ -90,10 +95,10 @@ def write_offer(folder: Path, model: Converted, offer: Offer, samples: Sequence[
     """Writes offer.yaml, model.onnx, rules.yaml and samples.jsonl; returns the path of offer.yaml.
 
     Raises:
-        HomeInvalid: the folder is not empty; a bank's files are never overwritten.
+        FolderNotEmpty: a bank's files are never overwritten.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise HomeInvalid("not empty", public=f"{folder} is not empty; nothing is overwritten")
+        raise FolderNotEmpty("offer", public=f"{folder} is not empty")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model.onnx)
     (folder / "rules.yaml").write_text(offer.rules)
@@ -139,7 +144,7 @@ def read_bundle(path: Path) -> SealedBundle:
     """Reads a sealed bundle; raises BundleInvalid where the file is none."""
     try:
         made = bundle_pb2.SealedBundleFile.FromString(path.read_bytes())
-    except (OSError, DecodeError) as error:
+    except DecodeError as error:
         raise BundleInvalid("file", public=f"{path} is no sealed bundle") from error
     return SealedBundle(made.manifest_jws, tuple(made.sealed_keys), made.ciphertext)
 

@@ -23,6 +23,14 @@ def add_to(app: typer.Typer) -> None:
     app.command("serve")(serve)
     app.command("cert")(cert)
     app.command("data")(data)
+    app.command("version")(version)
+
+
+def version() -> None:
+    """Print the version."""
+    from enclave_api import __version__
+
+    print(__version__)  # noqa: T201
 
 
 def init(
@@ -107,7 +115,10 @@ def cert(
             raise typer.BadParameter("no such role, or a malformed organisation or person") from None
         if principal.role is Role.SUBJECT:  # its name would stand in a file name
             raise typer.BadParameter("subjects' certificates come from the city's PKI")
-        show({"credentials": str(issue_client(made, principal, utc_now()))}, as_json)
+        facts = {"credentials": str(issue_client(made, principal, utc_now()))}
+        if principal.role in (Role.INSTITUTION, Role.AUTHORITY):
+            facts["next"] = "restart `heixia serve`: its signing key is trusted from the next start on"
+        show(facts, as_json)
 
 
 def data(
@@ -120,13 +131,16 @@ def data(
     """Make up companies: one table for each dataset of the catalogue, to load with `heixia steward load`."""
     from rich.progress import track
 
+    from enclave_api.errors import FolderNotEmpty
     from sandbox.vault.catalog import load_catalog
     from sandbox.vault.synthetic import generate
 
     with plain_errors():
+        if form not in ("csv", "parquet"):
+            raise typer.BadParameter("--format must be csv or parquet")
         world = generate(load_catalog(catalog), companies, seed)
         if out.exists() and any(out.iterdir()):
-            raise typer.BadParameter(f"{out} is not empty; nothing is overwritten")
+            raise FolderNotEmpty("data", public=f"{out} is not empty")
         out.mkdir(parents=True, exist_ok=True)
         for name in track(list(world.catalog.datasets), description="making up data", disable=not sys.stderr.isatty()):
             world.write(out, name, form)

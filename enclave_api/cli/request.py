@@ -1,5 +1,6 @@
 """For application flows: ask for a limit. For anybody: verify a receipt, offline."""
 
+import uuid
 from pathlib import Path
 from typing import Annotated
 
@@ -25,14 +26,20 @@ def request(
     as_json: JsonOption = False,
 ) -> None:
     """Ask for a company's pre-approved limit."""
+    from audit.event import format_time
     from enclave_api.client.application import Application
 
-    with plain_errors(), Application.connect(server, as_) as client:
-        limit = client.request_limit(subject=subject, product=product, consent_id=consent_id, request_id=request_id)
+    # Named before the call: whoever gets no answer repeats the call with it, at no cost.
+    request_id = request_id or str(uuid.uuid4())
+    with plain_errors(hint=f"no answer? repeat with --request-id {request_id}"):
+        if receipt:
+            receipt.touch()  # a use is spent by the call, so what can fail before it does
+        with Application.connect(server, as_) as client:
+            limit = client.request_limit(subject=subject, product=product, consent_id=consent_id, request_id=request_id)
+        facts: dict[str, object] = {"limit_yuan": limit.yuan, "valid_until": format_time(limit.valid_until)}
+        facts["request_id"] = request_id
         if receipt:
             receipt.write_text(limit.receipt.dump())
-        facts: dict[str, object] = {"limit_yuan": limit.yuan, "valid_until": limit.valid_until.isoformat()}
-        if receipt:
             facts["receipt"] = str(receipt)
         show(facts, as_json)
 

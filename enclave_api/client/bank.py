@@ -132,6 +132,10 @@ class Bank(Client):
         """Ends a version."""
         return self.call(self._stub.RetireVersion, pb.RetireVersionRequest(version=version)).version
 
+    def version(self, version: str) -> pb.Version:
+        """One version, with the reasons where it was refused."""
+        return self.call(self._stub.GetVersion, pb.GetVersionRequest(version=version)).version
+
     def versions(self, product: str) -> list[pb.Version]:
         """A product's versions, oldest first."""
         return list(self.call(self._stub.ListVersions, pb.ListVersionsRequest(product=product)).versions)

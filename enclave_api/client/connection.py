@@ -11,7 +11,7 @@ import grpc
 from audit.errors import HeixiaError
 from enclave_api.config import MESSAGE_BYTES_MAX
 from enclave_api.error_catalog import CODE_KEY
-from enclave_api.errors import ConnectionFailed, HomeInvalid
+from enclave_api.errors import ConnectionFailed, CredentialsMissing
 from model_registry.signing import SigningKey, load_signing_key
 
 CALL_TIMEOUT_S = 30.0
@@ -36,12 +36,12 @@ class Credentials:
     folder: Path
 
     def channel(self, server: str) -> grpc.Channel:
-        """A channel with mutual TLS; raises HomeInvalid where a file is missing."""
+        """A channel with mutual TLS; raises CredentialsMissing where a file is missing."""
         try:
             ca, key, cert = ((self.folder / name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem"))
         except OSError as error:
             public = f"{self.folder} lacks cert.pem, key.pem or ca.pem"
-            raise HomeInvalid("credentials", public=public) from error
+            raise CredentialsMissing("credentials", public=public) from error
         limits = [
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX * 2),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX * 2),
@@ -49,11 +49,11 @@ class Credentials:
         return grpc.secure_channel(server, grpc.ssl_channel_credentials(ca, key, cert), limits)
 
     def signing_key(self) -> SigningKey:
-        """The private signing key; raises HomeInvalid, SignatureInvalid."""
+        """The private signing key; raises CredentialsMissing, SignatureInvalid."""
         try:
             return load_signing_key((self.folder / "signing.jwk").read_text())
         except OSError as error:
-            raise HomeInvalid("signing key", public=f"{self.folder} has no signing.jwk") from error
+            raise CredentialsMissing("signing key", public=f"{self.folder} has no signing.jwk") from error
 
 
 @dataclass
@@ -96,5 +96,6 @@ def wire_errors() -> Iterator[None]:
         if CODE_KEY in metadata:
             raise Refused(str(metadata[CODE_KEY]), status.name, text) from None
         if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            raise ConnectionFailed(text, public=f"{status.name}: {text[:200]}") from None
+            public = "is `heixia serve` running there, and is your certificate of its authority? " + text[:160]
+            raise ConnectionFailed(text, public=public) from None
         raise Refused(f"grpc_{status.name.lower()}", status.name, text) from None

@@ -171,13 +171,13 @@ def test_passphrases_are_asked_for_and_checked(tmp_path: Path) -> None:
     cut = tmp_path / "cut"
     shutil.copytree(home.path, cut)
     (cut / "root.key").write_bytes((cut / "root.key").read_bytes()[:60])
-    processes = [
-        (begin(home.path), "passphrase_wrong"),
-        (begin(home.path, passphrase="wrong"), "passphrase_wrong"),
-        (begin(cut, passphrase="correct"), "home_invalid"),
-    ]
-    for process, code in processes:
-        how = end(process)
+    tries = (
+        (home.path, None, "passphrase_wrong"),
+        (home.path, "wrong", "passphrase_wrong"),
+        (cut, "correct", "home_invalid"),
+    )
+    for path, passphrase, code in tries:
+        how = end(begin(path, passphrase=passphrase))
         assert (how.code, f"[{code}]" in how.err, "Traceback" in how.err) == (1, True, False), how.err[-300:]
 
 
@@ -266,3 +266,17 @@ def test_a_consent_that_was_changed_is_not_used(stage: Stage) -> None:
     with stage.room.gains(), refused(CORRUPT):
         stage.room.portal.request_limit(subject=subject, product=PRODUCT, consent_id=consent_id)
     assert stage.room.answer(subject, PRODUCT, datasets_of(FIELDS)) in LEVELS
+
+
+def test_a_home_has_one_server(original: Path, tmp_path: Path) -> None:
+    """A second server on the same home is refused and told why; the first goes on, and its lock dies with it."""
+    home = tmp_path / "home"
+    shutil.copytree(original, home)
+    first = Room(Home(home), None).start()  # type: ignore[arg-type]
+    try:
+        how = end(begin(home))
+        assert (how.code, "another server uses" in how.err) == (1, True)
+        assert first.auditor.checkpoint()
+    finally:
+        first.kill()
+    assert first.start().stop() == 0

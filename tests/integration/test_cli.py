@@ -95,7 +95,7 @@ def test_a_server_that_is_not_there_is_said_so(stage: Stage, words: tuple[str, s
     assert "connection_failed" in gone.stderr
     assert gone.stderr.count("\n") == 1
     nobody = CliRunner().invoke(app, [*words, "--as", str(tmp_path), "--server", "127.0.0.1:1"])
-    assert "home_invalid" in nobody.stderr
+    assert "credentials_missing" in nobody.stderr
 
 
 def test_an_unknown_consent_is_one_line(stage: Stage) -> None:

@@ -254,7 +254,8 @@ class Play:
         proof, checkpoint = self.room.auditor.consistency(before.size)
         now = policy.verify(checkpoint)
         verify_consistency(before.size, now.size, before.root, now.root, proof)
-        self._say(f"After it, the log of {now.size} entries provably continues the one of {before.size} before.")
+        grown = f"the log of {now.size} entries provably continues the one of {before.size}"
+        self._say(f"The power failed. Started again, {grown}.")
         began = time.perf_counter()
         bodies = [entry.body for entry in self.room.auditor.entries(0, now.size)]
         same = tree_hash([leaf_hash(body) for body in bodies]) == now.root

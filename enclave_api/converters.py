@@ -92,8 +92,7 @@ def limit_response(answer: Answer) -> precredit_pb2.RequestLimitResponse:
     )
     target = -(-(made.ByteSize() + _SLACK_BYTES) // SIZE_CLASS_BYTES) * SIZE_CLASS_BYTES
     made.limit.units = answer.limit
-    padding = target - made.ByteSize() - 3  # its tag and a two-byte length
-    made.padding = bytes(max(padding, 128) if padding < 16_384 else padding)
+    made.padding = bytes(target - made.ByteSize() - 3)  # less its tag and two-byte length: it has 140 to 1,200 bytes
     return made
 
 

@@ -111,8 +111,6 @@ class Doorkeeper(_Interceptor):
     async def _refuse(self, method: str, context: Context, error: Exception, began: float) -> NoReturn:
         if isinstance(error, AbortError):
             raise error
-        if isinstance(error, NotImplementedError):  # what generated servicers raise for an RPC without code
-            error = NotServed(method)
         if isinstance(error, ServiceError):
             _log.error("service error", method=method, code=error.code, detail=str(error))
         elif isinstance(error, HeixiaError):

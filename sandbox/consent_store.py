@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, updat
 from audit.event import ConsentGranted, ConsentPaused, ConsentResumed, ConsentRevoked, Event, format_time
 from audit.ledger import Ledger, Position
 from model_registry.aead import seal, unseal
+from model_registry.errors import StoredValueCorrupt
 from sandbox import tables
 from sandbox.consent import (
     Change,
@@ -126,19 +127,31 @@ class ConsentStore:
     def for_use(self, connection: Connection, consent_id: str) -> tuple[Consent, ConsentRecord]:
         """A consent for a call, its signature and caps verified again. Whether it may be used, the caller checks.
 
+        The row's columns are for changing and finding; what was signed must stand in them unchanged.
+
         Raises:
             ConsentUnknown, ConsentInvalid, SubjectErased.
+            StoredValueCorrupt: the row says other than the signed claims.
         """
         row = _row(connection, consent_id)
         if row is None:
             raise ConsentUnknown("no such consent")
         cipher = subject_cipher(connection, self.keys, row.subject_tag)
         raw = unseal(cipher, connection.execute(_ARTEFACT, {"id": consent_id}).scalar_one(), consent_id.encode())
-        return reverify_consent(raw, self.authorities)[0], _record(row, State(row.state))
+        consent, _ = reverify_consent(raw, self.authorities)
+        signed = _columns(consent, raw, row.subject_tag, row.granted_index)
+        if any(signed[name] != getattr(row, name) for name in signed.keys() - {"state", "uses"}):
+            raise StoredValueCorrupt("a consent's row is not what was signed")
+        return consent, _record(row, State(row.state))
 
 
-def spend_use(connection: Connection, consent_id: str) -> int:
+def spend_use(connection: Connection, consent_id: str, max_uses: int) -> int:
     """Spends a use inside the commit of a decision; returns which use it was, from 1.
+
+    Args:
+        connection: of the ledger's transaction.
+        consent_id: the consent.
+        max_uses: as signed; the row's own number is not asked.
 
     Raises:
         ConsentPaused, ConsentRevoked, ConsentExhausted: the state at this index, whatever it was before.
@@ -146,7 +159,7 @@ def spend_use(connection: Connection, consent_id: str) -> int:
     row = _row(connection, consent_id)
     if row is None:
         raise ConsentUnknown("no such consent")
-    check_usable(State(row.state), row.uses, row.max_uses)
+    check_usable(State(row.state), row.uses, max_uses)
     connection.execute(_SPEND, {"id": consent_id, "spent": row.uses + 1})
     return int(row.uses) + 1
 

@@ -234,7 +234,7 @@ class Decider:
             manifest = call.version.manifest
             if calls.find(connection, call.known.request_hash) is not None:
                 raise _AnsweredMeanwhile
-            use = spend_use(connection, call.record.consent_id)
+            use = spend_use(connection, call.record.consent_id, call.record.max_uses)
             check_window(call.record.not_before, call.record.expires, position.time)
             if self._champion(connection, manifest.product, call.known) != call.version.name:
                 raise _ChampionChanged

@@ -39,7 +39,8 @@ def plain_errors(hint: str = "") -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        fail(error.code, error.public)
+        unanswered = hint if error.status == "UNAVAILABLE" else ""
+        fail(error.code, "; ".join(part for part in (error.public, unanswered) if part))
     except ConnectionFailed as error:
         fail(error.code, "; ".join(part for part in (public_text(error), hint) if part))
     except OSError as error:

@@ -188,12 +188,12 @@ class Play:
     def _own_limits(self) -> list[int]:
         """What the bank's own software gives for the same rows: model, rules and grid, outside the enclave."""
         from enclave_api.cli.example import rows_of
-        from enclave_api.client.bank import own_limit, vector_of
+        from enclave_api.client.bank import own_limits, vector_of
 
         fields = self.example.model.fields
         rows = rows_of(self.world, [f.name for f in fields])[: self.callers]
         scores = self.example.native([vector_of(fields, row) for row in rows])
-        return [own_limit(self.example.offer, fields, row, score) for row, score in zip(rows, scores, strict=True)]
+        return list(map(own_limits(self.example.offer, fields), rows, scores))
 
     def thieves_try(self) -> None:
         """Act 5: what must not work does not."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enclave_api.client.bank import Offer, Row, own_limit, vector_of
+from enclave_api.client.bank import Offer, Row, own_limits, vector_of
 from model_registry.bundle import Sample
 from model_registry.convert import Converted, FieldSpec, from_lightgbm, from_sklearn
 from sandbox.vault.catalog import Catalog
@@ -69,16 +69,14 @@ class Example:
 
     def own_limits(self) -> list[int]:
         """The limit of each row as the bank computes it with its native model."""
-        fields = self.model.fields
-        return [own_limit(self.offer, fields, r, float(s)) for r, s in zip(self.rows, self.scores, strict=True)]
+        limit = own_limits(self.offer, self.model.fields)
+        return [limit(row, float(score)) for row, score in zip(self.rows, self.scores, strict=True)]
 
     def samples(self, count: int = 20) -> list[Sample]:
         """Parity samples from the first rows."""
-        limits = zip(self.rows[:count], self.scores[:count], strict=True)
-        return [
-            Sample(vector_of(self.model.fields, row), own_limit(self.offer, self.model.fields, row, float(score)))
-            for row, score in limits
-        ]
+        limit = own_limits(self.offer, self.model.fields)
+        some = zip(self.rows[:count], self.scores[:count], strict=True)
+        return [Sample(vector_of(self.model.fields, row), limit(row, float(score))) for row, score in some]
 
 
 def rows_of(world: World, names: Sequence[str]) -> list[Row]:

@@ -1,5 +1,6 @@
 """For application flows: ask for a limit. For anybody: verify a receipt, offline."""
 
+import os
 import uuid
 from pathlib import Path
 from typing import Annotated
@@ -32,8 +33,9 @@ def request(
     # Named before the call: whoever gets no answer repeats the call with it, at no cost.
     request_id = request_id or str(uuid.uuid4())
     with plain_errors(hint=f"no answer? repeat with --request-id {request_id}"):
-        if receipt:
-            receipt.touch()  # a use is spent by the call, so what can fail before it does
+        # The call spends a use: what can fail does so before it.
+        if receipt and not os.access(receipt.parent, os.W_OK):
+            fail("file_unusable", f"{receipt.parent}: no such folder, or no permission to write there")
         with Application.connect(server, as_) as client:
             limit = client.request_limit(subject=subject, product=product, consent_id=consent_id, request_id=request_id)
         facts: dict[str, object] = {"limit_yuan": limit.yuan, "valid_until": format_time(limit.valid_until)}

@@ -10,7 +10,7 @@ with Bank.connect("127.0.0.1:7443", "clients/institution-zhongyuan-alice") as al
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -45,18 +45,27 @@ class Offer:
     comment: str = ""
 
 
-def own_limit(offer: Offer, fields: Sequence[FieldSpec], row: Row, score: float) -> int:
-    """The limit that the bank computes itself: its model's score, then its rules, then the grid.
+def own_limits(offer: Offer, fields: Sequence[FieldSpec]) -> Callable[[Row, float], int]:
+    """How the bank computes a limit itself: its model's score, then its rules, then the grid.
 
     Args:
-        offer: rules and levels.
+        offer: rules and levels; the rules are compiled once.
         fields: the model's fields.
-        row: values by full field name; None or absent = missing.
-        score: of the bank's own, native model.
+
+    Returns:
+        (row, score) → limit in yuan; the row's values by full field name, None or absent = missing, the score of the
+        bank's own, native model.
+
+    Raises:
+        RulesInvalid: the rules do not compile.
     """
     rules = compile_rules(offer.rules.encode(), {f.name: f.type for f in fields}, {f.name: f.codes for f in fields})
-    amount = rules.limit(score, row) if offer.rules.strip() else score
-    return snap(amount if amount is not None else 0.0, offer.levels)
+
+    def limit(row: Row, score: float) -> int:
+        amount = rules.limit(score, row)
+        return snap(0.0 if amount is None else amount, offer.levels)
+
+    return limit
 
 
 def vector_of(fields: Sequence[FieldSpec], row: Row) -> tuple[float, ...]:
@@ -100,7 +109,7 @@ class Bank(Client):
         rules = offer.rules.encode()
         compile_rules(rules, {f.name: f.type for f in model.fields}, {f.name: f.codes for f in model.fields})
         content = encode_content(model.onnx, rules, samples)
-        manifest = _manifest(model, offer, recipient, content)
+        manifest = draft_manifest(model, offer, recipient, content)
         return seal_bundle(content, sign_manifest(manifest, self.credentials.signing_key()), [recipient])
 
     def submit(self, bundle: SealedBundle) -> pb.Version:
@@ -145,7 +154,8 @@ class Bank(Client):
         return registry_pb2_grpc.RegistryServiceStub(self.channel)
 
 
-def _manifest(model: Converted, offer: Offer, recipient: RecipientKey, content: bytes) -> Manifest:
+def draft_manifest(model: Converted, offer: Offer, recipient: RecipientKey, content: bytes) -> Manifest:
+    """The manifest of a model under an offer, ready to sign; raises ManifestInvalid."""
     return make_manifest(
         schema="heixia.manifest/v1",
         product=offer.product,

@@ -1,7 +1,7 @@
 """The encrypted store of records and the one hot read: a subject's datasets in one range, gathered into a vector.
 
 A record's associated data are its key columns, so a row cannot be moved to another subject, dataset, version or time.
-The hot read uses the raw driver (docs/adr, architecture decision 9); everything else goes through SQLAlchemy Core.
+The hot read uses the raw driver, because it is every call's; everything else goes through SQLAlchemy Core.
 """
 
 import math

@@ -3,9 +3,11 @@
 import base64
 import itertools
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -307,6 +309,18 @@ def test_used_up_and_replayed(stage: Stage) -> None:
         assert ask(stage, 9, consent_id, request_id=request_id).receipt.entry == first.receipt.entry
     with stage.room.gains("refusal"), refused("request_id_reused"):
         ask(stage, 10, consent_id, request_id=request_id)
+
+
+@pytest.mark.parametrize(
+    "change", ["max_uses = 99", "expires = expires + 99", "not_before = 0", "institution = 'other'", "products = '[]'"]
+)
+def test_a_stretched_row_permits_nothing(stage: Stage, change: str) -> None:
+    """Whoever edits the database cannot give a consent more than was signed."""
+    consent_id = stage.consent(13)
+    with closing(sqlite3.connect(stage.room.home.database)) as database, database:
+        database.execute(f"UPDATE consent SET {change} WHERE consent_id = ?", (consent_id,))
+    with stage.room.gains(), refused("stored_value_corrupt"):
+        ask(stage, 13, consent_id)
 
 
 def test_the_budget_stops_what_consents_allow(stage: Stage) -> None:

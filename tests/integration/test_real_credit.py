@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from audit.schema import open_engine
 from enclave_api.cli.example import Example
-from enclave_api.client.bank import Offer, Row, own_limit, vector_of
+from enclave_api.client.bank import Offer, Row, draft_manifest, own_limits, vector_of
 from model_registry.bundle import encode_content
 from model_registry.convert import FieldSpec, from_lightgbm
 from sandbox.jail.worker import Scorer
@@ -153,10 +153,8 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_every_limit_is_the_banks_own(played: Played) -> None:
     """All companies asked about get, over gRPC, the limit that the bank computes from its native model."""
-    own = [
-        own_limit(played.example.offer, played.example.model.fields, row, float(score))
-        for row, score in zip(played.rows[:COMPANIES], played.example.scores[:COMPANIES], strict=True)
-    ]
+    limit = own_limits(played.example.offer, played.example.model.fields)
+    own = list(map(limit, played.rows[:COMPANIES], played.example.scores[:COMPANIES].tolist()))
     product, portal = played.example.offer.product, played.room.portal
     consents = [played.room.consent(subject, product, ["real.credit"]) for subject in played.subjects[:COMPANIES]]
 
@@ -187,12 +185,10 @@ def test_the_sandbox_ranks_as_the_bank_does(played: Played) -> None:
 
 
 def _scorer(played: Played) -> Scorer:
-    from enclave_api.client.bank import _manifest
-
     made, recipient = played.example, played.room.alice.verify_enclave(ACCEPT).recipient()
     content = encode_content(made.model.onnx, made.offer.rules.encode(), made.samples())
     codes = code_lists(played.room.catalog, [field.name for field in made.model.fields])
-    return Scorer.load(_manifest(made.model, made.offer, recipient, content).encode(), content, codes)
+    return Scorer.load(draft_manifest(made.model, made.offer, recipient, content).encode(), content, codes)
 
 
 def _catalog(path: Path, source: Source) -> Path:

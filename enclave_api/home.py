@@ -1,13 +1,13 @@
 """The home directory of an enclave: what lies where, and how `heixia init` makes it.
 
-    heixia.toml           settings
-    root.key              root secret (0600; wrapped where a passphrase is set)
-    heixia.db             the ledger, its projections and the encrypted vault: one file, because they commit together
-    catalog.yaml          departments, datasets, fields
-    tls/                  ca.pem, server.pem, server.key (and ca.key: development only)
-    trust/                institutions.jwks, authorities.jwks: whose signatures count
-    public/log.policy     tlog-policy: give it to whoever verifies receipts
-    clients/<name>/       cert.pem, key.pem, ca.pem and, for banks and authorities, signing.jwk
+heixia.toml           settings
+root.key              root secret (0600; wrapped where a passphrase is set)
+heixia.db             the ledger, its projections and the encrypted vault: one file, because they commit together
+catalog.yaml          departments, datasets, fields
+tls/                  ca.pem, server.pem, server.key (and ca.key: development only)
+trust/                institutions.jwks, authorities.jwks: whose signatures count
+public/log.policy     tlog-policy: give it to whoever verifies receipts
+clients/<name>/       cert.pem, key.pem, ca.pem and, for banks and authorities, signing.jwk
 """
 
 import hashlib

@@ -79,7 +79,7 @@ class Registry:
     secrets: Mapping[str, RecipientSecret]
     notes: AESGCM
     levels_max: int
-    _inspections: set[asyncio.Task[Sequence[Reason]]] = field(default_factory=set)
+    _inspections: set[asyncio.Task[tuple[str, Sequence[Reason]]]] = field(default_factory=set)
 
     async def submit(self, bundle: SealedBundle, institution: str, by: str, inspect: Inspect) -> Version:
         """Stores a sealed bundle as the product's next version and has it inspected.
@@ -101,6 +101,19 @@ class Registry:
         content = await asyncio.to_thread(open_bundle, bundle, manifest, self.secrets)
         bundle_hash = await asyncio.to_thread(lambda: bundle.bundle_hash)
 
+        # A caller who leaves, even in the instant between commit and inspection, must not leave a version behind that
+        # nobody judges: from storing to judging it is one task, which the caller only waits for.
+        task = asyncio.create_task(self._store_and_inspect(bundle, bundle_hash, manifest, content, by, inspect))
+        self._inspections.add(task)
+        task.add_done_callback(self._inspections.discard)
+        name, reasons = await asyncio.shield(task)
+        if reasons:
+            raise ModelRefused(reasons, name)
+        return self.get(name, institution)
+
+    async def _store_and_inspect(
+        self, bundle: SealedBundle, bundle_hash: str, manifest: Manifest, content: bytes, by: str, inspect: Inspect
+    ) -> tuple[str, Sequence[Reason]]:
         def change(connection: Connection, position: Position) -> tuple[Event, str]:
             number = next_number(connection, manifest.product)
             name = f"{manifest.product}@{number}"
@@ -109,13 +122,7 @@ class Registry:
             return submitted(name, manifest, bundle, bundle_hash, by), name
 
         name = (await self.ledger.append(change)).value
-        # A caller who leaves must not leave a version behind that nobody judges.
-        task = asyncio.create_task(self._inspect(name, manifest, content, inspect))
-        self._inspections.add(task)
-        task.add_done_callback(self._inspections.discard)
-        if reasons := await asyncio.shield(task):
-            raise ModelRefused(reasons, name)
-        return self.get(name, institution)
+        return name, await self._inspect(name, manifest, content, inspect)
 
     async def finish_inspections(self, inspect: Inspect) -> None:
         """Inspects what a stop of the service left submitted; a bundle that does not open is refused."""

@@ -160,3 +160,25 @@ async def test_a_swapped_bundle_does_not_run(stage: Stage) -> None:
         with pytest.raises(VersionUnknown):
             service.registry.open_content(f"{PRODUCT}@999")
     stage.room.start()
+
+
+async def test_a_caller_who_leaves_at_the_commit_leaves_a_judged_version(stage: Stage, tmp_path: Path) -> None:
+    """Cancelled in the very instant in which its version became durable, before anything was awaited after it."""
+    room = Room.make(tmp_path)
+    for file in ("root.key", "trust/institutions.jwks"):
+        (room.home.path / file).write_bytes((stage.room.home.path / file).read_bytes())
+    async with AsyncExitStack() as stack:
+        service = await build(room.home, OPTIONS, stack, lambda _: None)
+
+        async def inspect(_: Manifest, __: bytes) -> Sequence[Reason]:
+            return []
+
+        task = asyncio.create_task(service.registry.submit(sealed(stage), "zhongyuan", str(ALICE), inspect))
+        size = service.ledger.size
+        while service.ledger.size == size:  # noqa: ASYNC110 - an event would come an iteration late
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.gather(*service.registry._inspections)
+        assert [v.state for v in service.registry.list(PRODUCT, "zhongyuan")] == [State.ADMITTED]

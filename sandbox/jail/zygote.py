@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from sandbox.jail import channel, template, walls
+from sandbox.jail import channel, memory, template, walls
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -54,6 +54,7 @@ def _settle() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+    memory.use_huge_pages()
 
 
 def _fork_template(descriptor: int, limits: walls.Limits) -> None:

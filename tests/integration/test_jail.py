@@ -16,8 +16,9 @@ import pytest_asyncio
 from onnx import helper
 
 from sandbox.errors import JailUnavailable
-from sandbox.jail import channel, processes
+from sandbox.jail import channel, template_handle
 from sandbox.jail.pool import JailPool, Program
+from sandbox.jail.processes import Handle
 from sandbox.jail.settings import JailSettings
 from sandbox.jail.status import ScoreStatus
 from tests.unit.jail import models
@@ -131,13 +132,13 @@ async def test_a_dead_zygote_is_replaced(pool: JailPool) -> None:
 async def test_a_killed_one_shot_fails_its_call_alone(pool: JailPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A one-shot that dies under a request is the model's failure, and the next call is answered."""
     await pool.load("v", program())
-    exchange = processes.Template._exchange
+    exchange = template_handle.Template._exchange
 
-    async def killed(self: processes.Template, one_shot: processes.Handle, request: bytes, size_max: int) -> bytes:
+    async def killed(self: template_handle.Template, one_shot: Handle, request: bytes, size_max: int) -> bytes:
         os.kill(one_shot.sender, signal.SIGKILL)
         return await exchange(self, one_shot, request, size_max)
 
-    monkeypatch.setattr(processes.Template, "_exchange", killed)
+    monkeypatch.setattr(template_handle.Template, "_exchange", killed)
     assert (await pool.score("v", vector(3.0, 0, 0))).status is ScoreStatus.MODEL_FAILURE
     monkeypatch.undo()
     assert (await pool.score("v", vector(3.0, 0, 0))).value == 3.0
@@ -314,7 +315,7 @@ async def test_odd_answers_are_a_model_failure(pool: JailPool, monkeypatch: pyte
         return answer
 
     await pool.load("v", program())
-    monkeypatch.setattr(processes.Template, "ask", odd)
+    monkeypatch.setattr(template_handle.Template, "ask", odd)
     assert (await pool.score("v", vector(1.0, 0, 0))).status is ScoreStatus.MODEL_FAILURE
 
 
@@ -322,13 +323,13 @@ async def test_a_crash_or_a_loop_while_loading_is_a_refusal(pool: JailPool, monk
     """What kills a template while it loads a model is a reason, not an error of the server."""
 
     def loading(source: bytes) -> Callable[..., object]:
-        load = processes.Template.load
+        load = template_handle.Template.load
         return lambda self, kind, body: load(self, channel.DRILL, source)
 
-    monkeypatch.setattr(processes.Template, "load", loading(b"import os; os.open('/', 0)"))
+    monkeypatch.setattr(template_handle.Template, "load", loading(b"import os; os.open('/', 0)"))
     assert [r.code for r in (await pool.inspect(program())).reasons] == ["model_crashed"]
     monkeypatch.undo()
-    monkeypatch.setattr(processes.Template, "load", loading(b"while True: pass"))
+    monkeypatch.setattr(template_handle.Template, "load", loading(b"while True: pass"))
     pool._settings = JailSettings(load_deadline_ms=300)
     assert [r.code for r in (await pool.inspect(program())).reasons] == ["model_timeout"]
     monkeypatch.undo()

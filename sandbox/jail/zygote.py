@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from sandbox.jail import channel, memory, template, walls
+from sandbox.jail import channel, first_program, memory, template, walls
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -51,6 +51,7 @@ def _settle() -> None:
     # after giving up root, as that resets both
     walls.die_with_parent()
     walls.hide()
+    first_program.rehearse()
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -68,6 +68,18 @@ async def receive_message(sock: socket.socket, size_max: int) -> Message:
             await readable(sock)
 
 
+def receive_now(sock: socket.socket, size_max: int) -> Message:
+    """Receive the message that is there.
+
+    Raises:
+        WorkerMisbehaved: none is, or it is longer than `size_max`, or the other end is gone.
+    """
+    try:
+        return _receive(sock, size_max)
+    except BlockingIOError:
+        raise WorkerMisbehaved("silent") from None
+
+
 def _receive(sock: socket.socket, size: int) -> Message:
     try:
         body, ancillary, flags, _ = sock.recvmsg(size, socket.CMSG_SPACE(_CREDENTIALS.size))

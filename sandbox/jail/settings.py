@@ -16,6 +16,8 @@ class JailSettings:
     Attributes:
         isolation: ONE_SHOT or WARM.
         score_deadline_ms: from request to answer; a 300-tree model takes under 2, so a thousand is a hanging model.
+        constant_time: an answer is fetched when the deadline is over and not before, so that its time tells nothing;
+            the deadline is then what every call waits.
         load_deadline_ms: from bundle to report; parsing, optimising and parity samples of a 64 MiB model.
         start_deadline_ms: for the zygote's imports, on a loaded machine.
         memory_bytes_max: address space beyond the interpreter's for a template or one-shot; onnxruntime holds a model
@@ -31,6 +33,7 @@ class JailSettings:
 
     isolation: str = ONE_SHOT
     score_deadline_ms: int = 1_000
+    constant_time: bool = False
     load_deadline_ms: int = 30_000
     start_deadline_ms: int = 20_000
     memory_bytes_max: int = 1024 * 2**20

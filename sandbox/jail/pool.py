@@ -283,9 +283,15 @@ class JailPool:
         template.top_up()
         if previous is not None:
             previous.retire()
-        idle = [k for k, t in self._templates.items() if t.idle and k != key]
-        for victim in idle[: max(0, len(self._templates) - self._settings.templates_max)]:
+        for victim in [k for k, t in self._templates.items() if t.idle and k != key]:
+            if not self._crowded():
+                break
             self._templates.pop(victim).kill()
+
+    def _crowded(self) -> bool:
+        if len(self._templates) > self._settings.templates_max:
+            return True
+        return sum(t.own_bytes for t in self._templates.values()) > self._settings.templates_bytes_max
 
 
 def _refused(code: str, text: str) -> AdmissionReport:

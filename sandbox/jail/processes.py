@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -53,6 +54,15 @@ class Handle:
     def closed(self) -> bool:
         """Whether the other end is gone, or has sent what nobody asked for."""
         return closed(self.sock)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory in use as the kernel counts it, pages shared with its parent included; 0 where it does not say."""
+        try:
+            with open(f"/proc/{self.sender}/statm", "rb") as file:
+                return int(file.read().split()[1]) * resource.getpagesize()
+        except (OSError, ValueError, IndexError):
+            return 0
 
     def kill(self) -> None:
         """End the process, at once and for certain; harmless when repeated."""

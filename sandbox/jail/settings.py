@@ -27,7 +27,9 @@ class JailSettings:
         spare_idle_s: after so long without a call a version's waiting processes are let go (about 3 MB each); the next
             call then waits for a fork.
         one_shots_max: processes of one version alive at once; more only queue on the cores.
-        templates_max: loaded versions kept; the least recently used idle one is unloaded beyond it (about 15 MB each).
+        templates_max: loaded versions kept; beyond it, or beyond `templates_bytes_max`, the least recently used idle
+            one is unloaded, and loaded again when it is called.
+        templates_bytes_max: memory of all loaded versions together, beyond what they share; about 10 MB each.
         loads_at_once: bundles being parsed at the same time; more starve the calls of their cores.
     """
 
@@ -41,6 +43,7 @@ class JailSettings:
     spare_idle_s: float = 60.0
     one_shots_max: int = 8
     templates_max: int = 256
+    templates_bytes_max: int = 4 * 2**30
     loads_at_once: int = 2
 
     @property

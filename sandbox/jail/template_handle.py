@@ -17,6 +17,8 @@ from sandbox.jail import channel, peer
 from sandbox.jail.processes import Handle, Zygote
 from sandbox.jail.settings import WARM, JailSettings
 
+_COPIED_BYTES = 6 * 2**20  # of the zygote's pages a template changes about so many, which the kernel counts as before
+
 
 class Template:
     """A template behind its walls, and the processes it keeps ready. For one event loop."""
@@ -31,6 +33,12 @@ class Template:
         self._calls = self._held = 0  # calls in progress; those of them that have a process
         self._dead = self._retired = False
         self._rest: asyncio.TimerHandle | None = None
+        self._shared_bytes = handle.resident_bytes
+
+    @property
+    def own_bytes(self) -> int:
+        """What it takes beyond what it shares with the zygote, roughly."""
+        return max(self._handle.resident_bytes - self._shared_bytes, 0) + _COPIED_BYTES
 
     @classmethod
     async def open(cls, zygote: Zygote, settings: JailSettings, tolerated: Set[str] | None) -> Self:

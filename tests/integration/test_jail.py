@@ -146,7 +146,12 @@ async def test_a_killed_one_shot_fails_its_call_alone(pool: JailPool, monkeypatc
 
 async def test_idle_versions_give_way() -> None:
     """Beyond the bound the least recently used template goes, and comes back when it is called."""
-    pool = await JailPool.start(JailSettings(templates_max=2, spare=1))
+    await _two_stay(JailSettings(templates_max=2, spare=1))
+    await _two_stay(JailSettings(templates_bytes_max=2 * 10 * 2**20 + 2**20, spare=1))  # about ten each
+
+
+async def _two_stay(settings: JailSettings) -> None:
+    pool = await JailPool.start(settings)
     try:
         for key in ("a", "b", "c"):
             assert (await pool.load(key, program())).admitted

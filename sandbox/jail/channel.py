@@ -95,7 +95,8 @@ def split_program(body: bytes) -> tuple[bytes, bytes, bytes]:
 
 def encode_missing(report: Mapping[str, Mapping[str, object]]) -> bytes:
     """The names of the walls that are not on, as a process tells them when it is ready: nothing where all are."""
-    return ",".join(sorted(name for name, wall in report.items() if wall["on"] is not True)).encode()
+    missing = [name for name, wall in report.items() if wall["on"] is not True]
+    return ",".join(missing).encode() if missing else b""
 
 
 def encode_reasons(reasons: Sequence[Reason]) -> bytes:

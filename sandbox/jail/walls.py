@@ -25,6 +25,7 @@ _Call = tuple[object, ...]  # a system call's number and arguments, as ctypes ta
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _python = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter lock over a raw clone
+_direct, _fork = _python.syscall, _python.fork  # looking a name up in a library again costs a child forty pages
 _PR_SET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_GET_SECCOMP = 1, 3, 4, 21
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 24, 38, 39
 _CLONE, _PIVOT_ROOT, _CAPSET = {
@@ -124,7 +125,7 @@ def fork() -> int:
     Raises:
         OSError: no more processes or memory.
     """
-    return _checked(_python.fork())
+    return _checked(_fork())
 
 
 def enter_template(limits: Limits, origin: Origin) -> WallReport:
@@ -198,7 +199,7 @@ class OneShotWalls:
 
 def _enter(why: str, calls: Sequence[_Call]) -> dict[str, object]:
     for call in calls:
-        if _python.syscall(*call) < 0:
+        if _direct(*call) < 0:
             return {"on": False, "why": os.strerror(ctypes.get_errno())}
     return {"on": bool(calls), "why": why}
 
@@ -362,7 +363,7 @@ def _seccomp(program: "_Program") -> str:
     if not program.calls:
         raise OSError(0, program.why)
     for call in program.calls:
-        _checked(_python.syscall(*call))
+        _checked(_direct(*call))
     return program.why
 
 

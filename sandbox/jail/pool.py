@@ -133,6 +133,12 @@ class JailPool:
             self._keep(key, template)
         return report
 
+    @property
+    def processes(self) -> list[int]:
+        """Process ids of the zygote, the templates, and what waits for calls: for measuring."""
+        zygote = [self._zygote.process_id] if self._zygote else []
+        return zygote + [pid for template in self._templates.values() for pid in template.processes]
+
     def loaded(self, key: str) -> bool:
         """Whether calls for `key` can be answered (its template may have to be loaded again first)."""
         return key in self._programs

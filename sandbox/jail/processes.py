@@ -114,6 +114,11 @@ class Zygote:
         return zygote
 
     @property
+    def process_id(self) -> int:
+        """Of the interpreter."""
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether it still runs. Its socket closes before its templates get to know, so this is never late."""
         return self._process.poll() is None and not closed(self._sock)

@@ -73,6 +73,11 @@ class Template:
         return channel.decode_reasons(report.body)
 
     @property
+    def processes(self) -> list[int]:
+        """Process ids of the template and of what waits for calls."""
+        return [self._handle.sender, *(process.sender for process in self._ready)]
+
+    @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
         if not self._dead and self._handle.closed:

@@ -10,6 +10,7 @@ class JailSettings:
     """Frozen settings of a `JailPool`.
 
     Attributes:
+        isolation: one-shot (a process for each call) or warm (a process for many calls of one version).
         score_deadline_ms: from request to answer; a 300-tree model takes under 2, so a thousand is a hanging model.
         load_deadline_ms: from bundle to report; parsing, optimising and parity samples of a 64 MiB model.
         start_deadline_ms: for the zygote's imports, on a loaded machine.
@@ -22,6 +23,7 @@ class JailSettings:
         loads_at_once: bundles being parsed at the same time; more starve the calls of their cores.
     """
 
+    isolation: str = "one-shot"
     score_deadline_ms: int = 1_000
     load_deadline_ms: int = 30_000
     start_deadline_ms: int = 20_000

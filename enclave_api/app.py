@@ -113,18 +113,14 @@ async def build(
     """
     settings, keys = home.settings(), home.keys(options.passphrase)
     catalog = load_catalog(home.path / "catalog.yaml")
+    pool = await _pool(settings, options.accept_weak_isolation)
+    stack.push_async_callback(pool.close)
     engine = open_engine(home.database, create=False)
     stack.callback(engine.dispose)
     ledger = Ledger.open(engine, log_signer(keys, settings.log_origin), settings.log_origin, utc_now, on_fatal)
     stack.callback(ledger.close)
     vault = Vault(engine, keys.vault, catalog)
     stack.callback(vault.close)
-    jail = JailSettings(isolation=settings.isolation, score_deadline_ms=settings.score_deadline_ms)
-    pool = await JailPool.start(jail)
-    stack.push_async_callback(pool.close)
-    if (lacking := explain_missing(pool.walls)) and not options.accept_weak_isolation:
-        hint = "Or let evidence and receipts say that it is weak, and banks refuse it: --accept-weak-isolation"
-        raise WallsMissing("walls", public=f"{lacking}\n{hint}")
     secrets = {keys.recipient.public().key_id: keys.recipient}
     notes = AESGCM(keys.derive("registry notes"))
     registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), secrets, notes, settings.levels_max)
@@ -139,6 +135,17 @@ async def build(
         decider.observe = metrics.step
     datasets = Datasets(ledger, engine, vault)
     return Service(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
+
+
+async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
+    pool = await JailPool.start(
+        JailSettings(isolation=settings.isolation, score_deadline_ms=settings.score_deadline_ms)
+    )
+    if (lacking := explain_missing(pool.walls)) and not accept_weak_isolation:
+        await pool.close()
+        hint = "Or let evidence and receipts say that it is weak, and banks refuse it: --accept-weak-isolation"
+        raise WallsMissing("walls", public=f"{lacking}\n{hint}")
+    return pool
 
 
 async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts], None]) -> None:

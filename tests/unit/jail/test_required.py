@@ -1,5 +1,7 @@
 """Which walls a server must have, judged from reports of every shape."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,17 @@ def test_every_namespace_is_required() -> None:
     """The names are those that the walls are built under; the rest is compared with a real report elsewhere."""
     assert set(NAMESPACES) <= set(REQUIRED)
     assert len(set(REQUIRED)) == len(REQUIRED) == 23
+
+
+def test_the_documentation_counts_them_right() -> None:
+    """READMEs and picture say how many walls there are, and how many of them are the one-shot's own."""
+    docs = Path(__file__).resolve().parents[3]
+    own = sum(name.startswith("one_shot_") for name in REQUIRED)
+    assert f"behind {len(REQUIRED)} walls" in (docs / "README.md").read_text()
+    assert f"由 {len(REQUIRED)} 道隔离墙" in (docs / "README.zh-CN.md").read_text()
+    picture = (docs / "docs" / "walls.svg").read_text()
+    assert f"{len(REQUIRED) - own} walls" in picture
+    assert f"{own} more" in picture
 
 
 @given(st.dictionaries(st.sampled_from(REQUIRED), _json | st.fixed_dictionaries({"on": _json})))

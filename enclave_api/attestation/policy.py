@@ -135,16 +135,11 @@ def _code(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
     return _passed(claims.get("code_digest") == policy.code_digest, "digest of the installed code")
 
 
-def _report(claims: dict[str, Any]) -> dict[str, Any]:
-    walls = claims.get("walls")
-    return walls if isinstance(walls, dict) else {}
-
-
 def _walls(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
     # a name of the server's own invention is a stranger's text: quoted and cut
-    lacking = [name if name in REQUIRED else ascii(name)[:40] for name in missing(_report(claims))]
+    lacking = [name if name in REQUIRED else ascii(name)[:40] for name in missing(claims.get("walls"))]
     if not lacking:
-        return "passed", f"all {len(_report(claims))} on"
+        return "passed", f"all {len(claims['walls'])} on"
     told = f"missing: {', '.join(lacking[:40])}"
     if policy.weak_isolation is None:
         return "failed", f"{told}; accept them in the SDK with UnsafeAcceptWeakIsolation"
@@ -153,7 +148,7 @@ def _walls(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
 
 def _isolation(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
     said = claims.get("isolation")
-    mode = next((mode for mode in MODES if isolation(mode, _report(claims)) == said), None)
+    mode = next((mode for mode in MODES if isolation(mode, claims.get("walls")) == said), None)
     if mode is None:
         return "failed", f"the claims call {ascii(said)[:40]} what their walls are not"
     if mode == "warm" and policy.warm is None:

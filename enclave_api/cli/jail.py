@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -100,7 +101,7 @@ def _drill(file: Path) -> bytes:
 def _request(text: str, file: Path | None) -> bytes:
     from sandbox.jail.channel import REQUEST_BYTES_MAX
 
-    request = text.encode() if file is None else _read(file, REQUEST_BYTES_MAX)
+    request = os.fsencode(text) if file is None else _read(file, REQUEST_BYTES_MAX)
     if len(request) > REQUEST_BYTES_MAX:
         fail("request_invalid", f"the request has more than {REQUEST_BYTES_MAX} bytes")
     return request or b"\0"  # a message without bytes would read as a closed channel
@@ -129,7 +130,8 @@ def _print(file: Path, report: Mapping[str, dict[str, object]], found: "DrillRes
         "timeout": "timeout: no answer by the deadline",
     }[found.ended]
     standing = f"missing: {', '.join(lacking)}" if lacking else f"all {len(report)} on"
-    show({"file": file, "ended": ended, "walls": standing, f"answer ({encoding})": answer}, False)
+    came = {f"answer ({encoding})": answer} if answer else {}
+    show({"file": file, "ended": ended, "walls": standing, **came}, False)
 
 
 def _text(answer: bytes) -> tuple[str, str]:

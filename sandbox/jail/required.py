@@ -62,21 +62,22 @@ _REMEDIES = {
 _ANY = "every Linux since 5.13 gives it to an ordinary process: look for a profile of the container that refuses it"
 
 
-def missing(report: Mapping[str, object]) -> list[str]:
+def missing(report: object) -> list[str]:
     """The walls that are not surely there: required or reported, and not reported on.
 
     Args:
-        report: name → {on, why}, believed in nothing: a wall that is absent, malformed, or whose `on` is anything but
-            the boolean true is missing.
+        report: name → {on, why}, or whatever came instead: a wall that is absent, malformed, or whose `on` is
+            anything but the boolean true is missing.
 
     Returns:
         Names, the required ones first, in the order of `REQUIRED`.
     """
-    names = (*REQUIRED, *(name for name in report if name not in REQUIRED))
-    return [name for name in names if not _on(report.get(name))]
+    walls = _members(report)
+    names = (*REQUIRED, *(name for name in walls if name not in REQUIRED))
+    return [name for name in names if _members(walls.get(name)).get("on") is not True]
 
 
-def isolation(mode: str, report: Mapping[str, object]) -> str:
+def isolation(mode: str, report: object) -> str:
     """What evidence, the log and receipts call the isolation in force: the mode, and `-weak` where a wall is missing.
 
     Args:
@@ -86,17 +87,14 @@ def isolation(mode: str, report: Mapping[str, object]) -> str:
     return f"{mode}-weak" if missing(report) else mode
 
 
-def explain_missing(report: Mapping[str, object]) -> str:
+def explain_missing(report: object) -> str:
     """The missing walls, each with the kernel's reason and what to do: one indented line for each cause; "" = none."""
     causes: dict[tuple[str, str], list[str]] = {}
     for name in missing(report):
-        causes.setdefault((_why(report.get(name)), _REMEDIES.get(name, _ANY)), []).append(name)
+        why = str(_members(_members(report).get(name)).get("why", "not reported"))
+        causes.setdefault((why, _REMEDIES.get(name, _ANY)), []).append(name)
     return "".join(f"\n  {', '.join(names)} ({why}): {remedy}" for (why, remedy), names in causes.items())
 
 
-def _on(wall: object) -> bool:
-    return isinstance(wall, Mapping) and wall.get("on") is True
-
-
-def _why(wall: object) -> str:
-    return str(wall.get("why", "no reason given")) if isinstance(wall, Mapping) else "not reported"
+def _members(found: object) -> Mapping[str, object]:
+    return found if isinstance(found, Mapping) else {}

@@ -164,7 +164,7 @@ def test_the_file_is_compiled_behind_the_walls_alone(before: str, code: int, tmp
 
 
 def test_nothing_runs_where_a_wall_is_missing_unless_told(tmp_path: Path) -> None:
-    """Without Landlock and the filters a file is refused; told to, it runs, and does what a filter would kill it for."""
+    """Without Landlock and the filters a file is refused; told to, it does what a filter would kill it for."""
     file = tmp_path / "tried.py"
     file.write_text("import os\nanswer = os.getpid()")
     command = [*POORER, "landlock,seccomp", *HEIXIA, "jail", "run", str(file), "--json"]

@@ -50,7 +50,7 @@ def test_what_is_like_true_is_not(on: object) -> None:
 
 def test_an_absent_wall_is_missing_and_an_unknown_one_counts() -> None:
     """Neither leaving a wall out nor inventing one makes a report better."""
-    assert missing({}) == list(REQUIRED)
+    assert all(missing(nothing) == list(REQUIRED) for nothing in ({}, None, [], "all on", list(REQUIRED)))
     assert missing({name: wall for name, wall in WHOLE.items() if name != "seccomp"}) == ["seccomp"]
     assert missing({**WHOLE, "moat": {"on": False, "why": "dry"}}) == ["moat"]
     assert missing({**WHOLE, "moat": {"on": True, "why": "full"}}) == []

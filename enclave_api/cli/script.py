@@ -33,31 +33,34 @@ def prepare(source: bytes, name: str) -> Callable[[bytes], bytes]:
     sys.stdout = sys.stderr = printed = io.StringIO()  # the real ones are closed behind the walls
     space: dict[str, Any] = {"__name__": "drill"}
 
-    def attempt(act: Callable[[], object]) -> bytes:
-        try:
-            found = act()
-        except SystemExit:
-            found = None
-        except Exception as error:
-            return f"!{type(error).__name__}: {error}{_line(error)}".replace(_NO_FILE, name).encode(errors="replace")
-        answer = printed.getvalue().encode(errors="replace")[:PRINTED_BYTES_MAX] if found is None else _bytes(found)
-        return answer or b"\n"  # a message without bytes would read as a closed channel
+    def failed(error: BaseException) -> bytes:
+        text = f"!{type(error).__name__}: {error}{_line(error)}"
+        return text.replace(_NO_FILE, name).encode(errors="replace")
 
     def script(request: bytes) -> object:
         space.update(__name__="__main__", request=request)
         exec(compile(source, _NO_FILE, "exec"), space)  # noqa: S102 - behind the walls; see the module's docstring
         return space.get("answer")
 
-    def load() -> None:
+    def answer(request: bytes) -> bytes:
+        found: object = None
+        try:
+            found = space.get("run", script)(request)
+        except SystemExit:
+            pass
+        except Exception as error:
+            return failed(error)
+        said = printed.getvalue().encode(errors="replace")[:PRINTED_BYTES_MAX] if found is None else _bytes(found)
+        return said or b"\n"  # a message without bytes would read as a closed channel
+
+    try:
         tree = compile(source, _NO_FILE, "exec", _ONLY_AST)
         if any(getattr(node, "name", "") == "run" for node in tree.body):
             exec(compile(tree, _NO_FILE, "exec"), space)  # noqa: S102 - as above
-
-    failed = attempt(load)
-    if failed.startswith(b"!"):
-        return lambda _: failed
-    run = space.get("run", script)
-    return lambda request: attempt(lambda: run(request))
+    except (Exception, SystemExit) as error:
+        kept = failed(error)
+        return lambda _: kept
+    return answer
 
 
 def _bytes(found: object) -> bytes:

@@ -64,6 +64,7 @@ ANSWERS = {
     "nothing at all": ("x = 1", "\n"),
     "a function's text": ("def run(request):\n    return 'text'", "text"),
     "what a function printed": ("print('template')\ndef run(request):\n    print('one-shot')", "template\none-shot\n"),
+    "a mark that is no exception": ("print('!')\ndef run(request):\n    pass", "!\n"),
     "the channel itself": ("import os\nos.write(3, b'raw')", "raw"),
     "an exception, with its line": ("x = 1\n1 / 0", "!ZeroDivisionError: division by zero (tried.py, line 2)"),
     "an exception of a function": (

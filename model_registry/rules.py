@@ -68,6 +68,8 @@ class Rules:
     def __init__(self, rules: Sequence[_Rule]) -> None:
         self._stops = tuple(rule for rule in rules if rule.group != "caps")
         self._caps = tuple(rule for rule in rules if rule.group == "caps")
+        parts = [part for rule in rules for part in (rule.when, rule.limit) if part is not None]
+        self.fields = frozenset(name for part in parts for name in part.fields)  # all that any rule reads
 
     def limit(self, score: float, values: Mapping[str, Value | None]) -> float | None:
         """The limit in yuan before snapping, or None for no offer.

@@ -8,18 +8,17 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, bindparam, func, insert, select
 
 from audit.event import VersionSubmitted
+from audit.prepared import Prepared
 from model_registry import tables
 from model_registry.bundle import SealedBundle
 from model_registry.errors import Reason, VersionUnknown
 from model_registry.lifecycle import State
 from model_registry.manifest import Manifest, manifest_hash
 
-# Built once: these run in every call, and SQLAlchemy spends more on building a statement than SQLite on running it.
 _PROMOTED = tables.promotion.c
-_CHAMPION = (
-    select(_PROMOTED.version).where(_PROMOTED.product == bindparam("of")).order_by(_PROMOTED.idx.desc()).limit(1)
-)
-_SUSPENSION = select(tables.suspension.c.by).where(tables.suspension.c.version == bindparam("name")).limit(1)
+_NEWEST = select(func.max(_PROMOTED.idx)).where(_PROMOTED.product == bindparam("of")).scalar_subquery()
+_CHAMPION = Prepared(select(_PROMOTED.version).where(_PROMOTED.idx == _NEWEST))
+_SUSPENSION = Prepared(select(tables.suspension.c.by).where(tables.suspension.c.version == bindparam("name")))
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,13 @@ def bound_digest(manifest_jws: str, digest: str) -> str:
 
 def champion_of(connection: Connection, product: str) -> str | None:
     """The product's champion in this transaction; None where it has none."""
-    return connection.scalar(_CHAMPION, {"of": product})
+    found: str | None = _CHAMPION.scalar(connection, of=product)
+    return found
 
 
 def is_suspended(connection: Connection, name: str) -> bool:
     """Whether a version is suspended in this transaction."""
-    return connection.scalar(_SUSPENSION, {"name": name}) is not None
+    return _SUSPENSION.scalar(connection, name=name) is not None
 
 
 def row_of(connection: Connection, name: str) -> Row[tuple[object, ...]]:

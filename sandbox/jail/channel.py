@@ -1,20 +1,22 @@
 """The channel between the server and walled processes: two kinds of unix socket, every size bounded, answers fixed.
 
+What both ends must agree on, and the walled end: blocking, two system calls, no more than the filters allow. The
+server's end is sandbox/jail/peer.py.
+
 A *template* is spoken to in frames on a stream: kind (1 byte), length (4 bytes, little-endian), body; a fork order
 carries one descriptor (SCM_RIGHTS). A *one-shot* has a socket of its own that keeps message boundaries: it sends
-`READY`, gets one request and sends one answer of `ANSWER.size` bytes. The kernel stamps each message with its sender's
-process id (SCM_CREDENTIALS), so the server knows whom to kill and that the one who was ready is the one who answers.
+`READY` and the names of walls that it lacks, gets one request and sends one answer of `ANSWER.size` bytes. The kernel
+stamps each message with its sender's process id (SCM_CREDENTIALS), so the server knows whom to kill and that the one
+who was ready is the one who answers.
 """
 
 import array
-import asyncio
 import json
 import os
 import re
 import socket
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from model_registry.errors import Reason
 from sandbox.errors import WorkerMisbehaved
@@ -25,22 +27,11 @@ REQUEST_BYTES_MAX = 65_536  # 8 bytes a field; a manifest has at most 2,000 fiel
 REASONS_MAX = 50  # a report is read by people
 REPORT_BYTES_MAX = 131_072  # 50 reasons of at most 600 printable characters and a code
 LOAD_BYTES_MAX = 96 * 2**20  # a 64 MiB model, parity samples and rules beside it
-_HEADER = struct.Struct("<cI")
+HEADER = struct.Struct("<cI")
 _PARTS = struct.Struct("<II")
-_CREDENTIALS = struct.Struct("=iII")
 OPEN = b"O"  # to the zygote, with the descriptor of a new template
-HELLO, LOAD, DRILL, PROBE, REPORT, FORK = b"H", b"L", b"X", b"P", b"A", b"F"
-
-
-@dataclass(frozen=True)
-class Message:
-    """What came, and the kernel's word on who sent it (0 = no word)."""
-
-    body: bytes
-    sender: int
-
-
-# --- the walled side: blocking, two system calls, no more than the filters allow --------------------------------------
+HELLO, LOAD, DRILL, PROBE, REPORT, FORK, FORK_WARM = b"H", b"L", b"X", b"P", b"A", b"F", b"W"
+MISSING_BYTES_MAX = 1024  # names of walls that could not be built, after READY and in HELLO
 
 
 def receive_frame(channel: socket.socket, size_max: int) -> tuple[bytes, bytes, int | None]:
@@ -56,10 +47,10 @@ def receive_frame(channel: socket.socket, size_max: int) -> tuple[bytes, bytes, 
     Raises:
         EOFError: the server closed, or sent what is not a frame.
     """
-    header, ancillary, flags, _ = channel.recvmsg(_HEADER.size, socket.CMSG_SPACE(4), socket.MSG_WAITALL)
-    if len(header) != _HEADER.size or flags & socket.MSG_CTRUNC:
+    header, ancillary, flags, _ = channel.recvmsg(HEADER.size, socket.CMSG_SPACE(4), socket.MSG_WAITALL)
+    if len(header) != HEADER.size or flags & socket.MSG_CTRUNC:
         raise EOFError
-    kind, length = _HEADER.unpack(header)
+    kind, length = HEADER.unpack(header)
     if length > size_max:
         raise EOFError
     return kind, _read_exactly(channel.fileno(), length), descriptor_of(ancillary)
@@ -85,7 +76,7 @@ def descriptor_of(ancillary: Sequence[tuple[int, int, bytes]]) -> int | None:
 
 def send_frame(channel: int, kind: bytes, body: bytes) -> None:
     """Write one frame; raises OSError where the server is gone."""
-    data = memoryview(_HEADER.pack(kind, len(body)) + body)
+    data = memoryview(HEADER.pack(kind, len(body)) + body)
     while data:
         data = data[os.write(channel, data) :]
 
@@ -102,135 +93,17 @@ def split_program(body: bytes) -> tuple[bytes, bytes, bytes]:
     return body[at : at + manifest], body[at + manifest + codes :], body[at + manifest : at + manifest + codes]
 
 
+def encode_missing(report: Mapping[str, Mapping[str, object]]) -> bytes:
+    """The names of the walls that are not on, as a process tells them when it is ready: nothing where all are."""
+    missing = [name for name, wall in report.items() if wall["on"] is not True]
+    return ",".join(missing).encode() if missing else b""
+
+
 def encode_reasons(reasons: Sequence[Reason]) -> bytes:
     """A report's body; empty = admitted."""
     kept = reasons[:REASONS_MAX]
     parts = [{"code": r.code, "where": _line(r.where, 200), "text": _line(r.text, 400)} for r in kept]
     return json.dumps(parts, ensure_ascii=False).encode()
-
-
-# --- the server's side: asynchronous, believes nothing ----------------------------------------------------------------
-
-
-def stream_pair() -> tuple[socket.socket, socket.socket]:
-    """A channel to a template: (the server's end, the template's end)."""
-    return _pair(socket.SOCK_STREAM)
-
-
-def message_pair() -> tuple[socket.socket, socket.socket]:
-    """A channel that keeps message boundaries: (the server's end, the other's end)."""
-    return _pair(socket.SOCK_SEQPACKET)
-
-
-def _pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
-    ours.setblocking(False)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    return ours, theirs
-
-
-async def readable(sock: socket.socket) -> None:
-    """Wait until a read would not block."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def ready() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    descriptor = sock.fileno()  # kept: a socket that is closed meanwhile has none
-    loop.add_reader(descriptor, ready)
-    try:
-        await future
-    finally:
-        loop.remove_reader(descriptor)
-
-
-async def receive_message(sock: socket.socket, size_max: int) -> Message:
-    """Receive one message of a one-shot.
-
-    Raises:
-        WorkerMisbehaved: closed, or longer than `size_max`.
-    """
-    while True:
-        try:
-            return _receive(sock, size_max)
-        except BlockingIOError:
-            await readable(sock)
-
-
-def _receive(sock: socket.socket, size: int) -> Message:
-    try:
-        body, ancillary, flags, _ = sock.recvmsg(size, socket.CMSG_SPACE(_CREDENTIALS.size))
-    except ConnectionError:
-        raise WorkerMisbehaved("reset") from None
-    if not body:
-        raise WorkerMisbehaved("closed")
-    if flags & socket.MSG_TRUNC:
-        raise WorkerMisbehaved("oversized message")
-    return Message(body, _sender(ancillary))
-
-
-def _sender(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            return int(_CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0])
-    return 0
-
-
-async def receive_reply(sock: socket.socket, kind: bytes) -> Message:
-    """Receive one frame of a template.
-
-    Raises:
-        WorkerMisbehaved: closed, another kind, or longer than `REPORT_BYTES_MAX`.
-    """
-    header = await receive_message(sock, _HEADER.size)
-    data = header.body + await _exactly(sock, _HEADER.size - len(header.body))
-    found, length = _HEADER.unpack(data)
-    if found != kind or length > REPORT_BYTES_MAX:
-        raise WorkerMisbehaved("unexpected frame")
-    return Message(await _exactly(sock, length), header.sender)
-
-
-async def _exactly(sock: socket.socket, length: int) -> bytes:
-    loop = asyncio.get_running_loop()
-    body = b""
-    while len(body) < length:
-        try:
-            part = await loop.sock_recv(sock, length - len(body))
-        except ConnectionError:
-            part = b""
-        if not part:
-            raise WorkerMisbehaved("closed")
-        body += part
-    return body
-
-
-async def order(sock: socket.socket, kind: bytes, body: bytes) -> None:
-    """Send one frame to a template.
-
-    Raises:
-        WorkerMisbehaved: it is gone.
-    """
-    try:
-        await asyncio.get_running_loop().sock_sendall(sock, _HEADER.pack(kind, len(body)) + body)
-    except OSError:
-        raise WorkerMisbehaved("closed") from None
-
-
-def order_fork(sock: socket.socket, child_end: int) -> None:
-    """Have a template fork a one-shot that answers on `child_end`.
-
-    Raises:
-        WorkerMisbehaved: the template is gone, or has left so many orders unread that its socket is full.
-    """
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [child_end]))]
-    try:
-        sent = sock.sendmsg([_HEADER.pack(FORK, 0)], ancillary)
-    except OSError:
-        raise WorkerMisbehaved("closed or stuck") from None
-    if sent != _HEADER.size:
-        raise WorkerMisbehaved("stuck")
 
 
 def decode_reasons(body: bytes) -> tuple[Reason, ...]:

@@ -5,7 +5,7 @@ walled process runs, where neither keys nor the signature code are wanted.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from model_registry.expressions import Value
 
 _FLOATS: dict[str, type[np.generic]] = {"float32": np.float32, "float64": np.float64}
 _NUMERIC = {**_FLOATS, "int64": np.int64, "bool": np.bool_}
+_WIRE = np.dtype("<f8")
 _LARGEST = float(np.finfo(np.float64).max)
 _EXACT = 2.0**53  # beyond it float64 skips integers, so a vector cannot carry them
 
@@ -56,7 +57,7 @@ class Contract:
         """A request as a vector; None where a value is impossible for its field (a caller's defect, not a model's)."""
         if len(request) != self.vector_bytes:
             return None
-        vector = np.frombuffer(request, dtype="<f8")
+        vector = np.frombuffer(request, _WIRE)
         return vector if self.bounds.allow(vector) else None
 
     def feeds(self, vector: Vector) -> Feeds | None:
@@ -65,9 +66,10 @@ class Contract:
             return None
         return dict(encode(vector) for encode in self.encoders)
 
-    def values(self, vector: Vector) -> dict[str, Value | None]:
-        """The vector as the rules see it: typed, None = missing."""
-        return {field.name: _value(field, number) for field, number in zip(self.fields, vector.tolist(), strict=True)}
+    def picker(self, names: Collection[str]) -> Callable[[Vector], dict[str, Value | None]]:
+        """How to pick some fields out of a vector as the rules see them: typed, None = missing."""
+        picked = [(at, field) for at, field in enumerate(self.fields) if field.name in names]
+        return lambda vector: {field.name: _value(field, float(vector[at])) for at, field in picked}
 
 
 def parse_contract(manifest: bytes, codes: Mapping[str, Sequence[str]]) -> Contract:
@@ -118,10 +120,6 @@ def _contract(data: Any, codes: Mapping[str, Sequence[str]]) -> Contract:
     return Contract(fields, view, levels, encoders, declining, Bounds.of(fields), digests)
 
 
-def _codes(field: Mapping[str, str], codes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    return tuple(codes[field["name"]]) if field["type"] == "category" else ()
-
-
 def _encoder(
     name: str, dtype: str, columns: list[int], fields: Sequence[FieldView]
 ) -> Callable[[Vector], tuple[str, npt.NDArray[Any]]]:
@@ -129,7 +127,7 @@ def _encoder(
     index = np.array(columns, dtype=np.intp)
     if dtype == "string":
         return _string_encoder(name, columns, bound)
-    target = _NUMERIC[dtype]
+    target = np.dtype(_NUMERIC[dtype])
     if dtype not in _FLOATS and any(field.missing == "nan" for field in bound):
         text = f"a {dtype} input cannot carry NaN; set missing to decline or to a value"
         raise ModelRefused([Reason("missing_rule_impossible", f"input {name[:64]}", text)])
@@ -137,7 +135,9 @@ def _encoder(
 
     def encode(vector: Vector) -> tuple[str, npt.NDArray[Any]]:
         row = vector[index]
-        row = np.where(np.isnan(row), stand_ins, row)
+        row = np.where(row == row, row, stand_ins)
+        if target == np.float64:
+            return name, row.reshape(1, -1)
         with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, as it does on the bank's side
             return name, row.astype(target).reshape(1, -1)
 
@@ -180,7 +180,7 @@ def _stand_in(field: FieldView) -> float:
 class Bounds:
     """What is possible for each field's type: finite, whole where whole, a code within its list."""
 
-    whole: npt.NDArray[np.bool_]
+    whole: npt.NDArray[np.intp]
     least: Vector
     most: Vector
 
@@ -190,14 +190,15 @@ class Bounds:
         least = [0.0 if field.kind in ("boolean", "category") else -_EXACT for field in fields]
         whole = np.array([field.kind != "number" for field in fields])
         most = np.array([_top(field) for field in fields])
-        return cls(whole, np.where(whole, least, -_LARGEST), np.where(whole, most, _LARGEST))
+        return cls(np.flatnonzero(whole), np.where(whole, least, -_LARGEST), np.where(whole, most, _LARGEST))
 
     def allow(self, vector: Vector) -> bool:
         """Whether every present value is possible."""
-        present = ~np.isnan(vector)
-        with np.errstate(invalid="ignore"):
-            bad = (vector < self.least) | (vector > self.most) | (self.whole & (vector != np.floor(vector)))
-        return not bool((bad & present).any())
+        # comparisons with NaN are false: what is missing is within every bound, and is left out of the last line
+        if ((vector < self.least) | (vector > self.most)).any():
+            return False
+        whole = vector[self.whole]
+        return not ((whole != np.floor(whole)) & (whole == whole)).any()
 
 
 def _top(field: FieldView) -> float:

@@ -123,6 +123,12 @@ TEMPLATE = (
 )
 
 
+def number_of(name: str) -> int:
+    """This machine's number of a system call; -1, which no kernel serves, on a machine not in `ARCHITECTURES`."""
+    column, _ = ARCHITECTURES.get(platform.machine(), (None, 0))
+    return -1 if column is None else SYSCALLS[name][column]
+
+
 def assemble(rules: Sequence[Rule], machine: str | None = None) -> bytes:
     """Assemble a filter: allow what a rule allows, kill the process for anything else.
 

@@ -16,9 +16,10 @@ from typing import Self
 from model_registry.errors import Reason
 from sandbox.errors import JailUnavailable, WorkerMisbehaved
 from sandbox.jail import channel
-from sandbox.jail.processes import Template, Zygote
+from sandbox.jail.processes import Zygote
 from sandbox.jail.settings import JailSettings
 from sandbox.jail.status import ScoreStatus
+from sandbox.jail.template_handle import Template
 
 _DRILL_ANSWER_BYTES_MAX = 65_536
 
@@ -88,6 +89,7 @@ class JailPool:
         self._inspect_slots = asyncio.Semaphore(settings.loads_at_once)
         self._load_slots = asyncio.Semaphore(settings.loads_at_once)
         self._closed = False
+        self._tolerated: frozenset[str] | None = None  # walls that the probe found missing; None until then
         self.walls: Mapping[str, dict[str, object]] = {}
 
     @classmethod
@@ -100,6 +102,7 @@ class JailPool:
         pool = cls(settings)
         try:
             pool.walls = await pool._probe()
+            pool._tolerated = frozenset(name for name, wall in pool.walls.items() if wall["on"] is not True)
         except BaseException:
             await pool.close()
             raise
@@ -227,7 +230,7 @@ class JailPool:
             zygote = self._zygote
         try:
             async with asyncio.timeout(self._settings.start_deadline_ms / 1000):
-                return await Template.open(zygote, self._settings)
+                return await Template.open(zygote, self._settings, self._tolerated)
         except (WorkerMisbehaved, TimeoutError) as error:
             raise JailUnavailable(f"template: {error}") from error
 
@@ -280,9 +283,15 @@ class JailPool:
         template.top_up()
         if previous is not None:
             previous.retire()
-        idle = [k for k, t in self._templates.items() if t.idle and k != key]
-        for victim in idle[: max(0, len(self._templates) - self._settings.templates_max)]:
+        for victim in [k for k, t in self._templates.items() if t.idle and k != key]:
+            if not self._crowded():
+                break
             self._templates.pop(victim).kill()
+
+    def _crowded(self) -> bool:
+        if len(self._templates) > self._settings.templates_max:
+            return True
+        return sum(t.own_bytes for t in self._templates.values()) > self._settings.templates_bytes_max
 
 
 def _refused(code: str, text: str) -> AdmissionReport:

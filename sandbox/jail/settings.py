@@ -1,8 +1,12 @@
 """Limits of the jail, each with its unit and its reason."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from sandbox.jail.walls import Limits
+
+ONE_SHOT: Final = "one-shot"  # a process answers one request and is gone
+WARM: Final = "warm"  # a process answers many: faster, and a model taken over by one call sees the next
 
 
 @dataclass(frozen=True)
@@ -10,27 +14,36 @@ class JailSettings:
     """Frozen settings of a `JailPool`.
 
     Attributes:
-        isolation: one-shot (a process for each call) or warm (a process for many calls of one version).
+        isolation: ONE_SHOT or WARM.
         score_deadline_ms: from request to answer; a 300-tree model takes under 2, so a thousand is a hanging model.
+        constant_time: an answer is fetched when the deadline is over and not before, so that its time tells nothing;
+            the deadline is then what every call waits.
         load_deadline_ms: from bundle to report; parsing, optimising and parity samples of a 64 MiB model.
         start_deadline_ms: for the zygote's imports, on a loaded machine.
         memory_bytes_max: address space beyond the interpreter's for a template or one-shot; onnxruntime holds a model
             several times over while it loads.
-        spare: one-shots that wait for requests, for each loaded version; two cover a call that comes while the
+        spare: processes that wait for requests, for each loaded version; two cover a call that comes while the
             replacement of the last is being forked.
-        one_shots_max: one-shots of one version alive at once; more only queue on the cores.
-        templates_max: loaded versions kept; the least recently used idle one is unloaded beyond it (about 15 MB each).
+        spare_idle_s: after so long without a call a version's waiting processes are let go (about 3 MB each); the next
+            call then waits for a fork.
+        one_shots_max: processes of one version alive at once; more only queue on the cores.
+        templates_max: loaded versions kept; beyond it, or beyond `templates_bytes_max`, the least recently used idle
+            one is unloaded, and loaded again when it is called.
+        templates_bytes_max: memory of all loaded versions together, beyond what they share; about 10 MB each.
         loads_at_once: bundles being parsed at the same time; more starve the calls of their cores.
     """
 
-    isolation: str = "one-shot"
+    isolation: str = ONE_SHOT
     score_deadline_ms: int = 1_000
+    constant_time: bool = False
     load_deadline_ms: int = 30_000
     start_deadline_ms: int = 20_000
     memory_bytes_max: int = 1024 * 2**20
     spare: int = 2
-    one_shots_max: int = 64
+    spare_idle_s: float = 60.0
+    one_shots_max: int = 8
     templates_max: int = 256
+    templates_bytes_max: int = 4 * 2**30
     loads_at_once: int = 2
 
     @property

@@ -20,6 +20,7 @@ from sandbox.jail import channel, walls
 from sandbox.jail.status import ScoreStatus
 from sandbox.jail.worker import Scorer
 
+WARM_RUNS = 32  # after some runs the interpreter stops rewriting its instructions, which each child would copy
 _BAD_REQUEST = channel.ANSWER.pack(ScoreStatus.BAD_REQUEST, 0.0)
 
 
@@ -39,7 +40,7 @@ class Loaded:
 def run_template(descriptor: int, limits: walls.Limits, origin: walls.Origin) -> NoReturn:
     """Live and die as a template.
 
-    (1) walls (2) hello (3) one program (4) report (5) a one-shot for each order.
+    (1) walls (2) hello, with the walls that are missing (3) one program (4) report (5) a process for each order.
 
     Args:
         descriptor: this template's end of its channel.
@@ -50,15 +51,16 @@ def run_template(descriptor: int, limits: walls.Limits, origin: walls.Origin) ->
         os.dup2(descriptor, walls.CHANNEL_FD)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=walls.CHANNEL_FD)
         report = walls.enter_template(limits, origin)  # (1)
-        channel.send_frame(walls.CHANNEL_FD, channel.HELLO, b"")  # (2)
+        channel.send_frame(walls.CHANNEL_FD, channel.HELLO, channel.encode_missing(report))  # (2)
         kind, body, _ = channel.receive_frame(sock, channel.LOAD_BYTES_MAX)  # (3)
         program = _load(kind, body, report)
+        one_shot_walls = walls.OneShotWalls(limits)
         del body
         walls.loaded()
         gc.collect()
         gc.freeze()  # the children's collector must not touch, and so copy, what they share with their parent
         channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_reasons(()))  # (4)
-        _serve(sock, program, limits, report)  # (5)
+        _serve(sock, program, one_shot_walls, report)  # (5)
     except ModelRefused as error:
         channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_reasons(error.reasons))
     except BaseException:  # noqa: S110
@@ -67,31 +69,37 @@ def run_template(descriptor: int, limits: walls.Limits, origin: walls.Origin) ->
         os._exit(0)
 
 
-def _serve(sock: socket.socket, program: Loaded, limits: walls.Limits, report: walls.WallReport) -> NoReturn:
+def _serve(
+    sock: socket.socket, program: Loaded, one_shot_walls: walls.OneShotWalls, report: walls.WallReport
+) -> NoReturn:
     while True:
         kind, _, descriptor = channel.receive_frame(sock, 0)
-        if kind != channel.FORK or descriptor is None:
+        if kind not in (channel.FORK, channel.FORK_WARM) or descriptor is None:
             raise EOFError
         try:
-            child = os.fork()
+            child = walls.fork()
         except OSError:  # no more processes or memory: the closed descriptor tells the server
             child = -1
         if child == 0:
-            _run_one_shot(descriptor, program, limits, report)
+            _run_child(descriptor, program, one_shot_walls, report, warm=kind == channel.FORK_WARM)
         os.close(descriptor)
 
 
-def _run_one_shot(descriptor: int, program: Loaded, limits: walls.Limits, report: walls.WallReport) -> NoReturn:
+def _run_child(
+    descriptor: int, program: Loaded, one_shot_walls: walls.OneShotWalls, report: walls.WallReport, *, warm: bool
+) -> NoReturn:
+    """A one-shot: the second walls, ready, one request, one answer. A warm one goes on until the server closes."""
     try:
         os.dup2(descriptor, walls.CHANNEL_FD, inheritable=False)
-        report.update(walls.enter_one_shot(limits))
+        mine = one_shot_walls.enter()
+        report.update(mine)
         program.rehearse()
-        os.write(walls.CHANNEL_FD, channel.READY)
-        request = os.read(walls.CHANNEL_FD, channel.REQUEST_BYTES_MAX + 1)
-        if request:
-            os.write(
-                walls.CHANNEL_FD, program.answer(request) if len(request) <= channel.REQUEST_BYTES_MAX else _BAD_REQUEST
-            )
+        os.write(walls.CHANNEL_FD, channel.READY + channel.encode_missing(mine))
+        while request := os.read(walls.CHANNEL_FD, channel.REQUEST_BYTES_MAX + 1):
+            fits = len(request) <= channel.REQUEST_BYTES_MAX
+            os.write(walls.CHANNEL_FD, program.answer(request) if fits else _BAD_REQUEST)
+            if not warm:
+                break
     except BaseException:  # noqa: S110
         pass
     finally:
@@ -116,7 +124,9 @@ def _load_model(body: bytes) -> Loaded:
         status, value = scorer.limit(request)
         return channel.ANSWER.pack(status, value)
 
-    scorer.warm_up()
+    for _ in range(WARM_RUNS):
+        scorer.warm_up()
+    walls.give_back()  # what loading left over, which every child would map
     return Loaded(answer, scorer.warm_up)
 
 

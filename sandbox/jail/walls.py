@@ -14,25 +14,28 @@ import platform
 import resource
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sandbox.jail import filters
 
 CHANNEL_FD = 3  # the one descriptor that stays open
 WallReport = dict[str, dict[str, object]]
+_Call = tuple[object, ...]  # a system call's number and arguments, as ctypes takes them
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _python = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter lock over a raw clone
+_direct, _fork = _python.syscall, _python.fork  # looking a name up in a library again costs a child forty pages
 _PR_SET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_GET_SECCOMP = 1, 3, 4, 21
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 24, 38, 39
-_CLONE, _PIVOT_ROOT, _SECCOMP, _CAPSET = {
-    "x86_64": (56, 155, 317, 126),
-    "aarch64": (220, 41, 277, 91),
-}.get(platform.machine(), (-1, -1, -1, -1))
+_CLONE, _PIVOT_ROOT, _CAPSET = {
+    "x86_64": (56, 155, 126),
+    "aarch64": (220, 41, 91),
+}.get(platform.machine(), (-1, -1, -1))
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446  # the same number on every architecture
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x4000, 1 << 18, 2
+_LAST_FD = 0xFFFF_FFFF
 
 NAMESPACES = {
     "user_namespace": 0x1000_0000,
@@ -114,6 +117,17 @@ def fork_apart() -> tuple[int, Origin]:
     return os.fork(), Origin(user, f"clone: {os.strerror(error)}")
 
 
+def fork() -> int:
+    """Fork without Python's own hooks, which cost a child a millisecond: they repair what other threads may have held.
+
+    Only for a single-threaded process whose child runs one known, straight path. The C library's hooks run.
+
+    Raises:
+        OSError: no more processes or memory.
+    """
+    return _checked(_fork())
+
+
 def enter_template(limits: Limits, origin: Origin) -> WallReport:
     """Build every wall around this process, in the order that lets each be built.
 
@@ -150,14 +164,53 @@ def loaded() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def enter_one_shot(limits: Limits) -> WallReport:
-    """Add what a one-shot has beyond its template's walls; the template's filter allows exactly these calls."""
-    report: WallReport = {}
-    _build(report, "one_shot_descriptors", _close_descriptors)
-    _build(report, "one_shot_dies_with_parent", die_with_parent)
-    _build(report, "one_shot_rlimits", lambda: _one_shot_rlimits(limits.score_cpu_s))
-    _build(report, "one_shot_seccomp", lambda: _seccomp(_ONE_SHOT_FILTER))
-    return report
+def give_back() -> None:
+    """Return free heap memory to the kernel and put the rest in order, so that children map and copy less."""
+    _libc.malloc_trim(ctypes.c_size_t(0))
+
+
+class OneShotWalls:
+    """What a one-shot has beyond its template's walls, made ready in the template; its filter allows exactly these.
+
+    A process per call pays for every page that it touches first, so what happens here is prepared system calls alone.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        def calls(name: str, *each: _Call) -> tuple[_Call, ...]:
+            return tuple(_call(name, *arguments) for arguments in each)
+
+        cpu_s = limits.score_cpu_s
+        bounds = ((resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_NOFILE, 0), (resource.RLIMIT_NPROC, 0))
+        descriptors = calls("close_range", (0, CHANNEL_FD - 1, 0), (CHANNEL_FD + 1, _LAST_FD, 0))
+        parent = calls("prctl", (_PR_SET_PDEATHSIG, int(signal.SIGKILL)))
+        # open descriptors stay usable; not one more can be had
+        rlimits = calls("prlimit64", *((0, kind, _rlimit(value), None) for kind, value in bounds))
+        self._walls = (
+            ("one_shot_descriptors", "one open descriptor, the channel", descriptors),
+            ("one_shot_dies_with_parent", "killed with its parent", parent),
+            ("one_shot_rlimits", f"CPU {cpu_s} s, no new descriptor, no process", rlimits),
+            ("one_shot_seccomp", _ONE_SHOT_FILTER.why, _ONE_SHOT_FILTER.calls),
+        )
+
+    def enter(self) -> WallReport:
+        """Build them; the report names what is missing."""
+        return {name: _enter(why, calls) for name, why, calls in self._walls}
+
+
+def _enter(why: str, calls: Sequence[_Call]) -> dict[str, object]:
+    for call in calls:
+        if _direct(*call) < 0:
+            return {"on": False, "why": os.strerror(ctypes.get_errno())}
+    return {"on": bool(calls), "why": why}
+
+
+def _call(name: str, *arguments: object) -> _Call:
+    number = filters.number_of(name)
+    return (ctypes.c_long(number), *(ctypes.c_ulong(a) if isinstance(a, int) else a for a in arguments))
+
+
+def _rlimit(value: int) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(struct.pack("=QQ", value, value), 16)  # struct rlimit64
 
 
 def _build(report: WallReport, name: str, build: Callable[[], str]) -> None:
@@ -263,13 +316,6 @@ def _template_rlimits(address_space: int, cpu_s: int, processes: int | None) -> 
     return f"address space {address_space} bytes, CPU {cpu_s} s to load, {processes or 'uncounted'} processes, no files"
 
 
-def _one_shot_rlimits(cpu_s: int) -> str:
-    _limit(resource.RLIMIT_CPU, cpu_s)
-    _limit(resource.RLIMIT_NOFILE, 0)  # open ones stay usable; not one more can be had
-    _limit(resource.RLIMIT_NPROC, 0)
-    return f"CPU {cpu_s} s, no new descriptor, no process"
-
-
 def _limit(kind: int, value: int) -> None:
     hard = resource.getrlimit(kind)[1]
     bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -313,23 +359,29 @@ def _landlock() -> str:
     return f"ABI {abi}, no rule"
 
 
-def _seccomp(program: bytes) -> str:
-    if not program:
-        raise OSError(0, f"no filter for {platform.machine()}")
-    buffer = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))  # struct sock_fprog
-    _syscall(_SECCOMP, ctypes.c_uint(1), ctypes.c_uint(0), ctypes.create_string_buffer(header, len(header)))
-    del buffer
-    return f"{len(program) // 8} instructions, kills what is not allowed"
+def _seccomp(program: "_Program") -> str:
+    if not program.calls:
+        raise OSError(0, program.why)
+    for call in program.calls:
+        _checked(_direct(*call))
+    return program.why
 
 
-def _assemble(rules: tuple[filters.Rule, ...]) -> bytes:
-    try:
-        return filters.assemble(rules)
-    except KeyError:
-        return b""
+class _Program:
+    """A filter and the call that installs it, made in the zygote; every child inherits the bytes."""
+
+    def __init__(self, rules: tuple[filters.Rule, ...]) -> None:
+        self.calls: tuple[_Call, ...] = ()
+        self.why = f"no filter for {platform.machine()}"
+        if platform.machine() not in filters.ARCHITECTURES:
+            return
+        code = filters.assemble(rules)
+        self._buffer = ctypes.create_string_buffer(code, len(code))
+        header = struct.pack("@HP", len(code) // 8, ctypes.addressof(self._buffer))  # struct sock_fprog
+        # SECCOMP_SET_MODE_FILTER, no flags
+        self.calls = (_call("seccomp", 1, 0, ctypes.create_string_buffer(header, len(header))),)
+        self.why = f"{len(code) // 8} instructions, kills what is not allowed"
 
 
-# assembled once, in the zygote; every child inherits the bytes
-_TEMPLATE_FILTER = _assemble(filters.TEMPLATE)
-_ONE_SHOT_FILTER = _assemble(filters.ONE_SHOT)
+_TEMPLATE_FILTER = _Program(filters.TEMPLATE)
+_ONE_SHOT_FILTER = _Program(filters.ONE_SHOT)

@@ -35,6 +35,8 @@ class Scorer:
         self._contract = contract
         self._session = session
         self._rules = rules
+        self._pick = contract.picker(rules.fields if rules else ())
+        self._zeros = bytes(contract.vector_bytes)
         self._outputs = [contract.view.output_name]
         self._index = contract.view.output_index
 
@@ -109,12 +111,12 @@ class Scorer:
 
     def warm_up(self) -> None:
         """Run the whole path once, so that a forked child finds memory allocated and code touched."""
-        self.limit(np.zeros(len(self._contract.fields)).astype("<f8").tobytes())
+        self.limit(self._zeros)
 
     def _amount(self, score: float, numbers: Vector) -> float | None:
         if self._rules is None:
             return score if score >= 0 else None
-        return self._rules.limit(score, self._contract.values(numbers))
+        return self._rules.limit(score, self._pick(numbers))
 
     def _run(self, feeds: dict[str, npt.NDArray[Any]]) -> float:
         row = self._raw(feeds)

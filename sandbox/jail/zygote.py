@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from sandbox.jail import channel, template, walls
+from sandbox.jail import channel, first_program, memory, template, walls
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -51,9 +51,11 @@ def _settle() -> None:
     # after giving up root, as that resets both
     walls.die_with_parent()
     walls.hide()
+    first_program.rehearse()
     gc.collect()
     gc.freeze()
     gc.disable()
+    memory.use_huge_pages()
 
 
 def _fork_template(descriptor: int, limits: walls.Limits) -> None:

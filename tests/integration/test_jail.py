@@ -15,10 +15,11 @@ import pytest
 import pytest_asyncio
 from onnx import helper
 
-from sandbox.errors import JailUnavailable
-from sandbox.jail import channel, processes
+from sandbox.errors import JailUnavailable, WorkerMisbehaved
+from sandbox.jail import channel, template_handle
 from sandbox.jail.pool import JailPool, Program
-from sandbox.jail.settings import JailSettings
+from sandbox.jail.processes import Handle
+from sandbox.jail.settings import WARM, JailSettings
 from sandbox.jail.status import ScoreStatus
 from tests.unit.jail import models
 from tests.unit.jail.models import content, linear, manifest, unary, vector
@@ -131,13 +132,13 @@ async def test_a_dead_zygote_is_replaced(pool: JailPool) -> None:
 async def test_a_killed_one_shot_fails_its_call_alone(pool: JailPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A one-shot that dies under a request is the model's failure, and the next call is answered."""
     await pool.load("v", program())
-    exchange = processes.Template._exchange
+    exchange = template_handle.Template._exchange
 
-    async def killed(self: processes.Template, one_shot: processes.Handle, request: bytes, size_max: int) -> bytes:
+    async def killed(self: template_handle.Template, one_shot: Handle, request: bytes, size_max: int) -> bytes:
         os.kill(one_shot.sender, signal.SIGKILL)
         return await exchange(self, one_shot, request, size_max)
 
-    monkeypatch.setattr(processes.Template, "_exchange", killed)
+    monkeypatch.setattr(template_handle.Template, "_exchange", killed)
     assert (await pool.score("v", vector(3.0, 0, 0))).status is ScoreStatus.MODEL_FAILURE
     monkeypatch.undo()
     assert (await pool.score("v", vector(3.0, 0, 0))).value == 3.0
@@ -145,7 +146,12 @@ async def test_a_killed_one_shot_fails_its_call_alone(pool: JailPool, monkeypatc
 
 async def test_idle_versions_give_way() -> None:
     """Beyond the bound the least recently used template goes, and comes back when it is called."""
-    pool = await JailPool.start(JailSettings(templates_max=2, spare=1))
+    await _two_stay(JailSettings(templates_max=2, spare=1))
+    await _two_stay(JailSettings(templates_bytes_max=2 * 10 * 2**20 + 2**20, spare=1))  # about ten each
+
+
+async def _two_stay(settings: JailSettings) -> None:
+    pool = await JailPool.start(settings)
     try:
         for key in ("a", "b", "c"):
             assert (await pool.load(key, program())).admitted
@@ -314,7 +320,7 @@ async def test_odd_answers_are_a_model_failure(pool: JailPool, monkeypatch: pyte
         return answer
 
     await pool.load("v", program())
-    monkeypatch.setattr(processes.Template, "ask", odd)
+    monkeypatch.setattr(template_handle.Template, "ask", odd)
     assert (await pool.score("v", vector(1.0, 0, 0))).status is ScoreStatus.MODEL_FAILURE
 
 
@@ -322,13 +328,13 @@ async def test_a_crash_or_a_loop_while_loading_is_a_refusal(pool: JailPool, monk
     """What kills a template while it loads a model is a reason, not an error of the server."""
 
     def loading(source: bytes) -> Callable[..., object]:
-        load = processes.Template.load
+        load = template_handle.Template.load
         return lambda self, kind, body: load(self, channel.DRILL, source)
 
-    monkeypatch.setattr(processes.Template, "load", loading(b"import os; os.open('/', 0)"))
+    monkeypatch.setattr(template_handle.Template, "load", loading(b"import os; os.open('/', 0)"))
     assert [r.code for r in (await pool.inspect(program())).reasons] == ["model_crashed"]
     monkeypatch.undo()
-    monkeypatch.setattr(processes.Template, "load", loading(b"while True: pass"))
+    monkeypatch.setattr(template_handle.Template, "load", loading(b"while True: pass"))
     pool._settings = JailSettings(load_deadline_ms=300)
     assert [r.code for r in (await pool.inspect(program())).reasons] == ["model_timeout"]
     monkeypatch.undo()
@@ -352,3 +358,71 @@ async def test_descriptors_are_not_leaked(pool: JailPool) -> None:
         await pool.inspect(program(b"\xff"))
         await pool.load("v", program())
     assert await settled() <= before
+
+
+async def test_in_constant_time_no_answer_comes_early_or_late() -> None:
+    """A quick, a slow and a silent process are told apart by nothing but their answer, at one moment."""
+    pool = await JailPool.start(JailSettings(score_deadline_ms=200, constant_time=True))
+    spin = b"import time\ndef run(request):\n    end = time.monotonic() + %f\n    while time.monotonic() < end: pass\n"
+    loop = asyncio.get_running_loop()
+    try:
+        for seconds, ended in ((0.0, "answered"), (0.05, "answered"), (9.0, "ended")):
+            template = await pool._open()
+            assert await template.load(channel.DRILL, spin % seconds + b"    return b'x'") == ()
+            process = await template._take_in_time()  # forked beforehand: what counts begins with the request
+            template._held -= 1
+            template._ready.append(process)
+            began = loop.time()
+            try:
+                assert await template.ask(b"?", 1) == b"x"
+                outcome = "answered"
+            except WorkerMisbehaved:
+                outcome = "ended"
+            assert outcome == ended
+            assert 0.2 <= loop.time() - began < 1.0  # the upper bound only tells it from the nine seconds
+            template.kill()
+    finally:
+        await pool.close()
+
+
+async def test_warm_isolation_keeps_its_process() -> None:
+    """Where the operator chose it one process answers many calls, is replaced when it dies, and is never doubled."""
+    pool = await JailPool.start(JailSettings(isolation=WARM, spare=1))
+    try:
+        template = await pool._open()
+        source = b"seen = []\ndef run(request):\n    seen.append(request)\n    return b'|'.join(seen)"
+        assert await template.load(channel.DRILL, source) == ()
+        assert [await template.ask(request, 100) for request in (b"a", b"b", b"c")] == [b"a", b"a|b", b"a|b|c"]
+        os.kill(template._ready[0].sender, signal.SIGKILL)
+        assert await template.ask(b"d", 100) == b"d"
+        template.kill()
+        assert (await pool.load("v", program())).admitted
+        answers = await asyncio.gather(*(pool.score("v", vector(float(i), 0, 0)) for i in range(60)))
+        assert [a.value for a in answers] == [float(i) for i in range(60)]
+    finally:
+        await pool.close()
+
+
+async def test_a_version_at_rest_keeps_no_process_waiting() -> None:
+    """After a time without calls the spares go, the template stays, and the next call is answered."""
+    pool = await JailPool.start(JailSettings(spare_idle_s=0.0))
+    try:
+        assert (await pool.load("v", program())).admitted
+        assert (await pool.score("v", vector(3.0, 0, 0))).value == 3.0
+        template = pool._templates["v"]
+        async with asyncio.timeout(10):
+            while template._ready or template._greeting:
+                await asyncio.sleep(0)
+                template._let_spares_go()
+        assert (await pool.score("v", vector(4.0, 0, 0))).value == 4.0
+        assert pool._templates["v"] is template
+    finally:
+        await pool.close()
+
+
+def test_a_process_without_a_wall_that_the_probe_had_is_not_used() -> None:
+    """Walls are counted for each process, not once at the start."""
+    for missing in (b"landlock", b"one_shot_seccomp,landlock"):
+        with pytest.raises(WorkerMisbehaved):
+            template_handle._check_walls(missing, frozenset())
+        template_handle._check_walls(missing, frozenset({"landlock", "one_shot_seccomp"}))

@@ -1,0 +1,268 @@
+"""A template as the server has it, with the processes it keeps ready to answer: who is ready, who waits, who is let go.
+
+`one-shot` isolation: a process answers one request and is gone; the next is forked ahead of need. `warm` isolation: a
+process answers many requests, one after another. Both stand behind the same walls.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Set
+from typing import Self
+
+from model_registry.errors import Reason
+from sandbox.errors import JailUnavailable, WorkerMisbehaved
+from sandbox.jail import channel, peer
+from sandbox.jail.processes import Handle, Zygote
+from sandbox.jail.settings import WARM, JailSettings
+
+_COPIED_BYTES = 6 * 2**20  # of the zygote's pages a template changes about so many, which the kernel counts as before
+
+
+class Template:
+    """A template behind its walls, and the processes it keeps ready. For one event loop."""
+
+    def __init__(self, handle: Handle, zygote: Zygote, settings: JailSettings, tolerated: Set[str] | None) -> None:
+        self.zygote = zygote
+        self._handle, self._settings, self._tolerated = handle, settings, tolerated
+        self._warm = settings.isolation == WARM
+        self._ready: deque[Handle] = deque()
+        self._waiting: deque[asyncio.Future[Handle]] = deque()
+        self._greeting: set[asyncio.Task[None]] = set()
+        self._calls = self._held = 0  # calls in progress; those of them that have a process
+        self._dead = self._retired = False
+        self._rest: asyncio.TimerHandle | None = None
+        self._shared_bytes = handle.resident_bytes
+
+    @property
+    def own_bytes(self) -> int:
+        """What it takes beyond what it shares with the zygote, roughly."""
+        return max(self._handle.resident_bytes - self._shared_bytes, 0) + _COPIED_BYTES
+
+    @classmethod
+    async def open(cls, zygote: Zygote, settings: JailSettings, tolerated: Set[str] | None) -> Self:
+        """Have a template forked and wait for its hello, which it sends from behind its walls.
+
+        Args:
+            zygote: to fork from.
+            settings: deadlines and numbers.
+            tolerated: walls that it and what it forks may lack, as the probe found them; None = any, for the probe.
+
+        Raises:
+            JailUnavailable: the zygote is gone.
+            WorkerMisbehaved: the template ended instead, or lacks a wall that the probe had.
+        """
+        sock = zygote.open_template()
+        try:
+            hello = await peer.receive_reply(sock, channel.HELLO)
+            _check_walls(hello.body, tolerated)
+        except BaseException:
+            sock.close()
+            raise
+        return cls(Handle(sock, hello.sender), zygote, settings, tolerated)
+
+    async def load(self, kind: bytes, body: bytes) -> tuple[Reason, ...]:
+        """Hand over the program; returns the reasons of a refusal, none when it is loaded.
+
+        Raises:
+            WorkerMisbehaved: it ended, or reported nonsense.
+        """
+        await peer.order(self._handle.sock, kind, body)
+        report = await peer.receive_reply(self._handle.sock, channel.REPORT)
+        return channel.decode_reasons(report.body)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked."""
+        if not self._dead and self._handle.closed:
+            self.kill()
+        return not self._dead
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call uses it."""
+        return not self._calls
+
+    async def ask(self, request: bytes, size_max: int) -> bytes:
+        """Have a process answer one request: a fresh one, or in `warm` isolation one that is free.
+
+        Args:
+            request: at most `channel.REQUEST_BYTES_MAX` bytes.
+            size_max: largest answer taken, in bytes.
+
+        Raises:
+            JailUnavailable: no process could be had within the deadline, or the template died under it.
+            WorkerMisbehaved: the process ended without an answer, or answered out of turn.
+            TimeoutError: the process had a request for as long as the deadline (not in constant time).
+        """
+        self._calls += 1
+        try:
+            process = await self._take_in_time()
+            answered = False
+            try:
+                answer = await self._exchange(process, request, size_max)
+                answered = True
+                return answer
+            finally:
+                self._held -= 1
+                if answered and self._warm and not self._retired:
+                    self._hand_out(process)
+                else:
+                    process.kill()  # answered or not: it is never asked twice
+        finally:
+            self._calls -= 1
+            if self._retired:
+                self.retire()
+            self.top_up()
+
+    async def _exchange(self, process: Handle, request: bytes, size_max: int) -> bytes:
+        try:
+            process.sock.send(request)  # its buffer is empty: never partial, never blocks
+            answer = await self._answer(process.sock, size_max)
+        except TimeoutError:  # an OSError too
+            raise
+        except (WorkerMisbehaved, OSError) as error:
+            if not self.alive:
+                raise JailUnavailable("template died") from error
+            raise WorkerMisbehaved("no answer") from error
+        if answer.sender != process.sender:
+            raise WorkerMisbehaved("answered by another process")
+        return answer.body
+
+    async def _answer(self, sock: socket.socket, size_max: int) -> peer.Message:
+        deadline_s = self._settings.score_deadline_ms / 1000
+        if not self._settings.constant_time:
+            async with asyncio.timeout(deadline_s):
+                return await peer.receive_message(sock, size_max)
+        # Fetched at the same moment whenever it came, or did not: how long a model takes may depend on what it read.
+        await asyncio.sleep(deadline_s)
+        return peer.receive_now(sock, size_max)
+
+    async def _take_in_time(self) -> Handle:
+        while self._ready:
+            process = self._ready.popleft()
+            if not process.closed:
+                self._held += 1
+                return process
+            process.kill()
+        try:
+            async with asyncio.timeout(self._settings.score_deadline_ms / 1000):
+                return await self._wait()
+        except TimeoutError:
+            raise JailUnavailable("no process in time") from None
+
+    async def _wait(self) -> Handle:
+        future: asyncio.Future[Handle] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self.top_up()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # it may have been given in the very moment of giving up
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._held -= 1
+                future.result().kill()
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(future)
+
+    def top_up(self) -> None:
+        """Order as many forks as spares and waiting calls need."""
+        if not self.alive:
+            return
+        coming = len(self._ready) + len(self._greeting)
+        kept = 0 if self._retired else self._settings.spare
+        wanted = kept + len(self._waiting) - coming
+        if self._warm:  # what is busy will be free again
+            wanted -= self._held + len(self._waiting)
+        for _ in range(min(wanted, self._settings.one_shots_max - self._held - coming)):
+            self._order_fork()
+        self._rest_later()
+
+    def _order_fork(self) -> None:
+        if self._dead:
+            return
+        ours, theirs = peer.message_pair()
+        try:
+            peer.order_fork(self._handle.sock, channel.FORK_WARM if self._warm else channel.FORK, theirs.fileno())
+        except WorkerMisbehaved:
+            ours.close()
+            self.kill()
+            return
+        finally:
+            theirs.close()
+        task = asyncio.get_running_loop().create_task(self._greet(ours))
+        self._greeting.add(task)
+
+    async def _greet(self, sock: socket.socket) -> None:
+        process: Handle | None = None
+        try:
+            async with asyncio.timeout(self._settings.score_deadline_ms / 1000):
+                ready = await peer.receive_message(sock, len(channel.READY) + channel.MISSING_BYTES_MAX)
+            if ready.body.startswith(channel.READY) and ready.sender != self._handle.sender:
+                _check_walls(ready.body[len(channel.READY) :], self._tolerated)
+                process = Handle(sock, ready.sender)
+        except (WorkerMisbehaved, TimeoutError):
+            pass
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._greeting.discard(task)
+            if process is None:
+                sock.close()
+        if process is not None:
+            self._hand_out(process)
+        elif waiter := self._next_waiter():
+            # one failed fork fails one call: no storm of forks where memory or processes are short
+            waiter.set_exception(JailUnavailable("no process"))
+
+    def _hand_out(self, process: Handle) -> None:
+        waiter = self._next_waiter()
+        if self._dead:
+            process.kill()
+        elif waiter is not None:
+            self._held += 1
+            waiter.set_result(process)
+        else:
+            self._ready.append(process)
+
+    def _next_waiter(self) -> "asyncio.Future[Handle] | None":
+        return next((future for future in self._waiting if not future.done()), None)
+
+    def _rest_later(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = asyncio.get_running_loop().call_later(self._settings.spare_idle_s, self._let_spares_go)
+
+    def _let_spares_go(self) -> None:
+        # a version that nobody asks keeps its template, and none of the processes that would answer
+        while self._ready and self.idle:
+            self._ready.popleft().kill()
+
+    def retire(self) -> None:
+        """End the template as soon as no call uses it: what it has begun it finishes."""
+        self._retired = True
+        if self.idle:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the template and everything it forked (process 1 of its namespace takes the rest along)."""
+        self._dead = True
+        self._handle.kill()
+        if self._rest is not None:
+            self._rest.cancel()
+        for task in list(self._greeting):
+            task.cancel()
+        while self._ready:
+            self._ready.popleft().kill()
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(JailUnavailable("template died"))
+
+
+def _check_walls(missing: bytes, tolerated: Set[str] | None) -> None:
+    names = {name for name in missing.decode("ascii", "replace").split(",") if name}
+    if tolerated is not None and not names <= tolerated:
+        raise WorkerMisbehaved("a wall is missing that the probe had")

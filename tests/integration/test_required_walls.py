@@ -16,6 +16,7 @@ from enclave_api.attestation.policy import Policy, UnsafeAcceptSimulated, Unsafe
 from enclave_api.cli.example import FIELDS, LEVELS, Example
 from enclave_api.cli.main import app
 from enclave_api.cli.offer_file import write_offer
+from enclave_api.client.application import Limit
 from sandbox.jail.required import REQUIRED
 from sandbox.vault.synthetic import World
 from tests.integration.conftest import PRODUCT, Stage
@@ -151,18 +152,24 @@ def test_a_banks_client_refuses_a_weak_server(weak: Room, example: Example, tmp_
     assert not bundle.exists()
 
 
-def test_a_decision_of_a_weak_server_says_so(weak: Room, world: World, example: Example) -> None:
-    """A bank that accepts weakness is served, by walled processes still, and each decision names the isolation."""
-    weak.load(world, datasets_of(FIELDS))
-    recipient = weak.alice.verify_enclave(WEAK).recipient()
-    sealed = weak.alice.seal(example.model, example.offer, recipient, example.samples())
-    version = weak.alice.submit(sealed).version
-    weak.bob.approve(version)
-    weak.bob.promote(version)
+def decide(room: Room, policy: Policy, world: World, example: Example) -> Limit:
+    """A bank that accepts by this policy is served, and one company gets its answer."""
+    room.load(world, datasets_of(FIELDS))
+    recipient = room.alice.verify_enclave(policy).recipient()
+    sealed = room.alice.seal(example.model, example.offer, recipient, example.samples())
+    version = room.alice.submit(sealed).version
+    room.bob.approve(version)
+    room.bob.promote(version)
     subject = world.subjects[0]
-    consent_id = weak.consent(subject, PRODUCT, datasets_of(FIELDS))
-    answer = weak.portal.request_limit(subject=subject, product=PRODUCT, consent_id=consent_id)
+    consent_id = room.consent(subject, PRODUCT, datasets_of(FIELDS))
+    answer = room.portal.request_limit(subject=subject, product=PRODUCT, consent_id=consent_id)
     assert answer.yuan in LEVELS
+    return answer
+
+
+def test_a_decision_of_a_weak_server_says_so(weak: Room, world: World, example: Example) -> None:
+    """A bank that accepts weakness is served, by walled processes still; decision and receipt name the isolation."""
+    answer = decide(weak, WEAK, world, example)
     assert decision_of(answer.receipt.entry).isolation == "one-shot-weak"
     receipt = weak.home.path.parent / "receipt.json"
     receipt.write_text(answer.receipt.dump())
@@ -192,7 +199,7 @@ def test_accepting_weakness_where_there_is_none_changes_nothing(tmp_path: Path, 
         room.stop()
 
 
-def test_warm_isolation_is_a_setting_that_evidence_shows(tmp_path: Path) -> None:
+def test_warm_isolation_is_a_setting_that_evidence_shows(tmp_path: Path, world: World, example: Example) -> None:
     """It is another mode and another configuration digest, and a client refuses it unless told."""
     room = Room.make(tmp_path).start()
     one_shot = room.alice.verify_enclave(ACCEPT).claims
@@ -206,8 +213,9 @@ def test_warm_isolation_is_a_setting_that_evidence_shows(tmp_path: Path) -> None
         assert (one_shot["isolation"], verdict.claims["isolation"]) == ("one-shot", "warm")
         assert verdict.claims["config_digest"] != one_shot["config_digest"]
         warm = Policy(simulated=UnsafeAcceptSimulated(), warm=UnsafeAcceptWarm())
-        assert room.alice.verify_enclave(warm).accepted
-        assert [entry["isolation"] for entry in room.entries()] == ["one-shot", "warm"]
+        assert decision_of(decide(room, warm, world, example).receipt.entry).isolation == "warm"
+        starts = [entry for entry in room.entries() if entry["kind"] == "enclave.started"]
+        assert [entry["isolation"] for entry in starts] == ["one-shot", "warm"]
     finally:
         room.stop()
 

@@ -33,7 +33,7 @@ from audit.ledger import Ledger, Position
 from audit.schema import open_engine
 from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
 from enclave_api.config import GRACE_S, MESSAGE_BYTES_MAX, Settings
-from enclave_api.errors import AddressTaken, HomeInvalid
+from enclave_api.errors import AddressTaken, HomeInvalid, WallsMissing
 from enclave_api.home import Home, log_signer
 from enclave_api.identity import Role
 from enclave_api.interceptors import Doorkeeper
@@ -50,13 +50,12 @@ from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
 from sandbox.decision import Decider, DecisionSettings, Enclave
 from sandbox.jail.pool import JailPool
+from sandbox.jail.required import explain_missing
 from sandbox.jail.settings import JailSettings
 from sandbox.vault.catalog import load_catalog
 from sandbox.vault.datasets import Datasets
 from sandbox.vault.vault import Vault
 from sandbox.versions import Versions
-
-ISOLATION = "one-shot"  # a process per call; `warm` comes with the walls' own settings
 
 SERVICES = (
     "heixia.attestation.v1.AttestationService",
@@ -79,6 +78,7 @@ class ServeOptions:
     reflection: bool
     passphrase: str | None = field(repr=False)
     step_metrics: bool = False
+    accept_weak_isolation: bool = False
 
 
 @dataclass
@@ -109,17 +109,18 @@ async def build(
 
     Raises:
         HomeInvalid, PassphraseWrong, CatalogInvalid, LedgerCorrupt, LedgerBusy, Database*: nothing was changed.
+        WallsMissing: likewise; not raised where the options accept weak isolation.
     """
     settings, keys = home.settings(), home.keys(options.passphrase)
     catalog = load_catalog(home.path / "catalog.yaml")
+    pool = await _pool(settings, options.accept_weak_isolation)
+    stack.push_async_callback(pool.close)
     engine = open_engine(home.database, create=False)
     stack.callback(engine.dispose)
     ledger = Ledger.open(engine, log_signer(keys, settings.log_origin), settings.log_origin, utc_now, on_fatal)
     stack.callback(ledger.close)
     vault = Vault(engine, keys.vault, catalog)
     stack.callback(vault.close)
-    pool = await JailPool.start(JailSettings(score_deadline_ms=settings.score_deadline_ms))
-    stack.push_async_callback(pool.close)
     secrets = {keys.recipient.public().key_id: keys.recipient}
     notes = AESGCM(keys.derive("registry notes"))
     registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), secrets, notes, settings.levels_max)
@@ -128,12 +129,23 @@ async def build(
     facts = _facts(home, settings, keys, pool)
     metrics = Metrics()
     rules = DecisionSettings(settings.release_quantum_ms, settings.budget_bits_per_year * 1000)
-    room = Enclave(facts.evidence_hash, SIMULATED, ISOLATION)
+    room = Enclave(facts.evidence_hash, SIMULATED, facts.isolation)
     decider = Decider(ledger, engine, vault, consents, versions, rules, room, utc_now)
     if options.step_metrics:
         decider.observe = metrics.step
     datasets = Datasets(ledger, engine, vault)
     return Service(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
+
+
+async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
+    pool = await JailPool.start(
+        JailSettings(isolation=settings.isolation, score_deadline_ms=settings.score_deadline_ms)
+    )
+    if (lacking := explain_missing(pool.walls)) and not accept_weak_isolation:
+        await pool.close()
+        hint = "Or let evidence and receipts say that it is weak, and banks refuse it: --accept-weak-isolation"
+        raise WallsMissing("walls", public=f"{lacking}\n{hint}")
+    return pool
 
 
 async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts], None]) -> None:
@@ -169,7 +181,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
             loop.add_signal_handler(number, end)
         gc.collect()
         gc.freeze()  # what a start allocates lives as long as the process; the collector need not walk it in every call
-        _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=ISOLATION)
+        _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=enclave.facts.isolation)
         ready(port, enclave.facts)
         cause = await stop
         _log.info("stopping", cause=type(cause).__name__ if cause else "signal")
@@ -266,7 +278,7 @@ def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> Enclav
         tls_key_hash=hashlib.sha256(spki).hexdigest(),
         code_digest=code_digest(),
         config_digest=home.config_digest(settings),
-        isolation=ISOLATION,
+        mode=settings.isolation,
         walls=pool.walls,
         started=utc_now(),
     )
@@ -284,7 +296,7 @@ async def _record_start(enclave: Service) -> None:
         event = EnclaveStarted(
             evidence_hash=enclave.facts.evidence_hash,
             evidence_format=SIMULATED,
-            isolation=ISOLATION,
+            isolation=enclave.facts.isolation,
             version=enclave_api.__version__,
         )
         return event, None

@@ -3,7 +3,7 @@
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +21,7 @@ TEMPLATE = """\
 trust_domain = "{trust_domain}"      # of client certificates: spiffe://<trust domain>/<role>/<organisation>
 log_origin = "{log_origin}"          # name of the log: first line of every checkpoint; never change it
 
+isolation = "one-shot"         # a process for each call; "warm": one for many calls of a version, which is weaker
 release_quantum_ms = 50        # answers leave at whole multiples of this, so that time tells nothing about data
 score_deadline_ms = 1000       # a model that has not answered by then makes no offer
 budget_bits_per_year = 64      # disclosed about one company to one institution in a calendar year, at most
@@ -36,6 +37,7 @@ class Settings(BaseModel):
 
     trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,253}$")]
     log_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,200}$")]
+    isolation: Literal["one-shot", "warm"] = "one-shot"
     release_quantum_ms: int = Field(50, ge=0, le=1000)
     score_deadline_ms: int = Field(1000, ge=10, le=60_000)
     budget_bits_per_year: int = Field(64, ge=1, le=100_000)

@@ -34,6 +34,7 @@ CATALOG: dict[str, Line] = {
     "home_invalid": Line(S.FAILED_PRECONDITION, "The home directory cannot be used"),
     "passphrase_wrong": Line(S.FAILED_PRECONDITION, "The root secret does not open"),
     "address_taken": Line(S.FAILED_PRECONDITION, "The address cannot be had; choose another"),
+    "walls_missing": Line(S.FAILED_PRECONDITION, "This machine lacks walls that the black box needs"),
     "connection_failed": Line(S.UNAVAILABLE, "The server does not answer; give its address with --server"),
     "folder_not_empty": Line(S.FAILED_PRECONDITION, "Nothing is overwritten"),
     "credentials_missing": Line(S.FAILED_PRECONDITION, "The folder given with --as holds no certificate"),

@@ -14,6 +14,7 @@ HeixiaError
     ├── HomeInvalid        (operator) the home directory is missing something or damaged
     ├── PassphraseWrong    (operator) the root secret does not open
     ├── AddressTaken       (operator) the port is in use
+    ├── WallsMissing       (operator) this machine lacks walls that the black box needs
     └── ConnectionFailed   (client side) the server cannot be reached or refuses the certificate
 """
 
@@ -85,6 +86,12 @@ class AddressTaken(ServiceError):
     """The address to listen on is in use."""
 
     code = "address_taken"
+
+
+class WallsMissing(ServiceError):
+    """The kernel, or the container, refuses walls that untrusted bytes must stand behind."""
+
+    code = "walls_missing"
 
 
 class ConnectionFailed(ServiceError):

@@ -23,7 +23,7 @@ class Room(room.Room):
     """A room whose answers leave at once."""
 
     @classmethod
-    def make(cls, folder: Path, *, catalog: Path | None = None, **settings: int) -> Self:
+    def make(cls, folder: Path, *, catalog: Path | None = None, **settings: int | str) -> Self:
         """Makes a home below `folder`; `settings` replace lines of its heixia.toml."""
         return super().make(folder, catalog=catalog, **{"release_quantum_ms": 0, **settings})
 

@@ -16,6 +16,7 @@ import rfc8785
 
 from audit.event import format_time
 from model_registry.bundle import SUITE_NAME, RecipientKey
+from sandbox.jail.required import isolation
 
 SCHEMA = "heixia.evidence/v1"
 SIMULATED = "simulated"
@@ -41,9 +42,14 @@ class EnclaveFacts:
     tls_key_hash: str
     code_digest: str
     config_digest: str
-    isolation: str
+    mode: str
     walls: Mapping[str, Mapping[str, Any]]
     started: datetime
+
+    @property
+    def isolation(self) -> str:
+        """The isolation in force, by the name that evidence, the log and receipts use."""
+        return isolation(self.mode, self.walls)
 
     @property
     def evidence_hash(self) -> str:

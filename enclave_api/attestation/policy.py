@@ -14,6 +14,7 @@ from enclave_api.attestation.evidence import SCHEMA, SIMULATED, Evidence, report
 from enclave_api.errors import EvidenceRefused
 from model_registry.bundle import RecipientKey
 from model_registry.errors import BundleInvalid
+from sandbox.jail.required import MODES, REQUIRED, isolation, missing
 
 Outcome = Literal["passed", "failed", "skipped"]
 
@@ -33,11 +34,23 @@ class UnsafeAcceptSimulated:
 
 
 @dataclass(frozen=True)
+class UnsafeAcceptWeakIsolation:
+    """Accepts an enclave that lacks walls: a hostile model can reach more there than docs/threat-model.md says."""
+
+
+@dataclass(frozen=True)
+class UnsafeAcceptWarm:
+    """Accepts processes that serve many calls: one call of a version that was taken over may see the next."""
+
+
+@dataclass(frozen=True)
 class Policy:
-    """What must hold. Without `simulated` set, simulated evidence is refused."""
+    """What must hold. Simulated evidence, missing walls and warm isolation are refused unless told otherwise."""
 
     simulated: UnsafeAcceptSimulated | None = None
     code_digest: str | None = None
+    weak_isolation: UnsafeAcceptWeakIsolation | None = None
+    warm: UnsafeAcceptWarm | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,8 @@ def verify_evidence(evidence: Evidence, nonce: bytes, policy: Policy) -> Verdict
         ("key matches its id", lambda: _passed(_is_key(claims), "an MLKEM768-X25519 key and its SHA-256")),
         ("code digest accepted", lambda: _code(claims, policy)),
         ("TLS key = connection", lambda: ("skipped", "not compared yet by this client")),
-        ("walls acceptable", lambda: _walls(claims)),
+        ("walls acceptable", lambda: _walls(claims, policy)),
+        ("isolation acceptable", lambda: _isolation(claims, policy)),
         ("not simulated", lambda: _simulated(evidence, policy)),
     ]
     return Verdict(tuple(Step(name, *check()) for name, check in checks), claims)
@@ -121,12 +135,25 @@ def _code(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
     return _passed(claims.get("code_digest") == policy.code_digest, "digest of the installed code")
 
 
-def _walls(claims: dict[str, Any]) -> tuple[Outcome, str]:
-    walls = claims.get("walls")
-    if not isinstance(walls, dict) or not walls:
-        return "failed", "the claims list no walls"
-    missing = sorted(name for name, wall in walls.items() if not (isinstance(wall, dict) and wall.get("on") is True))
-    return _passed(not missing, f"missing: {', '.join(missing)}" if missing else f"all {len(walls)} on")
+def _walls(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
+    # a name of the server's own invention is a stranger's text: quoted and cut
+    lacking = [name if name in REQUIRED else ascii(name)[:40] for name in missing(claims.get("walls"))]
+    if not lacking:
+        return "passed", f"all {len(claims['walls'])} on"
+    told = f"missing: {', '.join(lacking[:40])}"
+    if policy.weak_isolation is None:
+        return "failed", f"{told}; accept them in the SDK with UnsafeAcceptWeakIsolation"
+    return "passed", f"{told}; accepted because you said so"
+
+
+def _isolation(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
+    said = claims.get("isolation")
+    mode = next((mode for mode in MODES if isolation(mode, claims.get("walls")) == said), None)
+    if mode is None:
+        return "failed", f"the claims call {ascii(said)[:40]} what their walls are not"
+    if mode == "warm" and policy.warm is None:
+        return "failed", "warm: a process serves many calls; accept it in the SDK with UnsafeAcceptWarm"
+    return "passed", str(said)
 
 
 def _simulated(evidence: Evidence, policy: Policy) -> tuple[Outcome, str]:

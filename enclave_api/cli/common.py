@@ -22,6 +22,9 @@ AsOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables for people.")]
+AcceptWeakOption = Annotated[
+    bool, typer.Option("--accept-weak-isolation", help="Go on where walls are missing; it is said loudly.")
+]
 HomeOption = Annotated[Path, typer.Option("--home", envvar="HEIXIA_HOME", help="The enclave's home directory.")]
 
 

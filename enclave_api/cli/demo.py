@@ -38,7 +38,7 @@ def demo(
     from rich.console import Console
 
     from enclave_api.cli.common import plain_errors
-    from enclave_api.cli.room import Room
+    from enclave_api.cli.room import NotServing, Room
 
     console = Console(width=100)
     folder = Path(tempfile.mkdtemp(prefix="heixia-demo-"))
@@ -46,6 +46,9 @@ def demo(
         play = Play(console, folder, Room.make(folder), companies, min(callers, companies - 20))
         try:
             play.run()
+        except NotServing as error:  # a machine without some wall, above all: the server's own words say what to do
+            console.print(str(error), markup=False, highlight=False)
+            raise typer.Exit(1) from None
         finally:
             play.room.stop()
         if play.broken:

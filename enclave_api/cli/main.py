@@ -2,7 +2,7 @@
 
 import typer
 
-from enclave_api.cli import audit, bank, consent, demo, operate, request, steward
+from enclave_api.cli import audit, bank, consent, demo, jail, operate, request, steward
 
 app = typer.Typer(
     name="heixia",
@@ -17,6 +17,7 @@ app.add_typer(steward.app, name="steward")
 app.add_typer(consent.app, name="consent")
 request.add_to(app)
 app.add_typer(audit.app, name="audit")
+app.add_typer(jail.app, name="jail")
 app.command("demo")(demo.demo)
 
 

@@ -7,13 +7,28 @@ from typing import Annotated
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, HomeOption, JsonOption, passphrase, plain_errors, show
+from enclave_api.cli.common import (
+    DEFAULT_SERVER,
+    AcceptWeakOption,
+    HomeOption,
+    JsonOption,
+    passphrase,
+    plain_errors,
+    show,
+)
 
 SIMULATED_NOTICE = """\
 ================================================================================
   SIMULATED EVIDENCE. No hardware vouches for this enclave: whoever operates
   this machine can read everything. Fit for development and demonstration only.
   模拟证明：没有可信硬件为本环境背书，仅供开发与演示。
+================================================================================"""
+
+WEAK_NOTICE = """\
+================================================================================
+  WEAK ISOLATION. Walls are missing: a hostile model can reach more here than
+  the threat model says. Evidence and receipts say so; banks' clients refuse.
+  隔离不完整：缺少隔离墙，证明与凭证均如实标注，银行客户端默认拒绝。
 ================================================================================"""
 
 
@@ -70,22 +85,28 @@ def serve(
     step_metrics: Annotated[
         bool, typer.Option(help="Time each step of a decision: for measuring alone, it undoes the release quantum.")
     ] = False,
+    accept_weak_isolation: AcceptWeakOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; calls in flight are finished first."""
     from enclave_api import app
+    from enclave_api.attestation.evidence import EnclaveFacts
     from enclave_api.home import Home
     from enclave_api.logs import LEVELS, set_up_logs
+    from sandbox.jail.required import explain_missing
 
     if log_level not in LEVELS:
         raise typer.BadParameter(f"--log-level must be one of {', '.join(LEVELS)}")
     set_up_logs(log_level)
     # The ledger's thread shares the interpreter with the event loop; at the default 5 ms each commit would wait for it.
     sys.setswitchinterval(0.0005)
-    options = app.ServeOptions(listen, None if metrics == "off" else metrics, reflection, passphrase(), step_metrics)
+    address = None if metrics == "off" else metrics
+    options = app.ServeOptions(listen, address, reflection, passphrase(), step_metrics, accept_weak_isolation)
 
-    def ready(port: int, _: object) -> None:
+    def ready(port: int, facts: EnclaveFacts) -> None:
         print(SIMULATED_NOTICE, file=sys.stderr)  # noqa: T201
+        if lacking := explain_missing(facts.walls):
+            print(f"{WEAK_NOTICE}{lacking}", file=sys.stderr)  # noqa: T201
         print(f"serving on {listen.rpartition(':')[0]}:{port}", flush=True)  # noqa: T201
 
     with plain_errors():

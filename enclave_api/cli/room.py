@@ -39,6 +39,10 @@ OPERATOR = Principal(Role.OPERATOR, "operations")
 ACCEPT = Policy(simulated=UnsafeAcceptSimulated())
 
 
+class NotServing(RuntimeError):
+    """The server ended instead of serving; the text is all it wrote."""
+
+
 @dataclass
 class Room:
     """One enclave. `start`, `stop` and `kill` are about the server's process; the home stays."""
@@ -47,10 +51,11 @@ class Room:
     catalog: Catalog
     process: "subprocess.Popen[str] | None" = None
     server: str = ""
+    launcher: Sequence[str] = ()  # what starts the server's command, where tests need it under other conditions
     _open: dict[tuple[type[Client], Principal], Client] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, folder: Path, *, catalog: Path | None = None, **settings: int) -> Self:
+    def make(cls, folder: Path, *, catalog: Path | None = None, **settings: int | str) -> Self:
         """Makes a home below `folder`; `settings` replace lines of its heixia.toml."""
         now = datetime.now(UTC)
         home = create_home(folder / "home", passphrase=None, host="localhost", now=now, catalog=catalog)
@@ -61,14 +66,14 @@ class Room:
         return cls(home, load_catalog(home.path / "catalog.yaml"))
 
     def start(self, *options: str) -> Self:
-        """Starts the server and waits until it serves; raises RuntimeError with its words where it does not."""
-        command = [sys.executable, "-m", "enclave_api", "serve", "--home", str(self.home.path)]
+        """Starts the server and waits until it serves; raises NotServing with its words where it does not."""
+        command = [*self.launcher, sys.executable, "-m", "enclave_api", "serve", "--home", str(self.home.path)]
         command += ["--listen", "127.0.0.1:0", "--metrics", "off", *options]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line.startswith("serving on "):
-            raise RuntimeError(self.log.read_text())
+            raise NotServing(self.log.read_text())
         self.server = line.split()[-1]
         return self
 

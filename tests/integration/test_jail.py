@@ -393,7 +393,9 @@ async def test_warm_isolation_keeps_its_process() -> None:
         source = b"seen = []\ndef run(request):\n    seen.append(request)\n    return b'|'.join(seen)"
         assert await template.load(channel.DRILL, source) == ()
         assert [await template.ask(request, 100) for request in (b"a", b"b", b"c")] == [b"a", b"a|b", b"a|b|c"]
+        handle = os.pidfd_open(template._ready[0].sender)
         os.kill(template._ready[0].sender, signal.SIGKILL)
+        _assert_ends(handle)
         assert await template.ask(b"d", 100) == b"d"
         template.kill()
         assert (await pool.load("v", program())).admitted

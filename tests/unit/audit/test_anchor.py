@@ -138,7 +138,12 @@ def test_a_folder_in_the_anchors_place_is_found(ledger: Ledger, folder: Path) ->
 def test_every_commit_reaches_the_anchor(engine: Engine, made: Anchor, folder: Path) -> None:
     """The ledger tells it each new head, a refused change tells nothing, and closing leaves the newest."""
     told: list[str] = []
-    ledger = open_ledger(engine, on_commit=lambda checkpoint: (told.append(checkpoint), made.put(checkpoint)))
+
+    def commit(checkpoint: str) -> None:
+        told.append(checkpoint)
+        made.put(checkpoint)
+
+    ledger = open_ledger(engine, on_commit=commit)
     made.start(ledger.checkpoint)
     assert (folder / FILE).read_text() == ledger.checkpoint
     expected = [grown(ledger, 1) for _ in range(5)]
@@ -155,9 +160,14 @@ def test_a_reader_never_sees_half_of_one(made: Anchor, folder: Path, monkeypatch
     monkeypatch.setattr(anchor_module, "PAUSE_S", 0)
     made.start(signer().sign(Checkpoint(ORIGIN, 1, bytes(32)).text))
     notes = [signer().sign(Checkpoint(ORIGIN, size, bytes(32)).text) for size in range(2, 400)]
-    writer = threading.Thread(target=lambda: [made.put(note) for note in notes for _ in range(3)])
+
+    def write() -> None:
+        for note in notes:
+            made.put(note)
+
+    writer = threading.Thread(target=write)
     writer.start()
-    sizes = []
+    sizes: list[int] = []
     while not sizes or sizes[-1] < 399:
         sizes.append(TRUST.verify((folder / FILE).read_text()).size)
     writer.join()

@@ -131,5 +131,5 @@ class Anchor:
 
     def _write(self, checkpoint: str) -> None:
         fresh = self._folder / f"{FILE}.new"
-        fresh.write_text(checkpoint)
+        fresh.write_text(checkpoint, encoding="utf-8")
         os.replace(fresh, self._folder / FILE)  # a reader sees the old one or the new one, never half of one

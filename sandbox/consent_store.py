@@ -127,10 +127,11 @@ class ConsentStore:
             row = _own(connection, consent_id, authority)
         return _record(row, shown_state(State(row.state), row.uses, row.max_uses, row.expires, now))
 
-    def check_acts_for(self, connection: Connection, authority: str, tag: str) -> None:
+    def check_acts_for(self, authority: str, tag: str) -> None:
         """Whose consent an authority registered, whatever became of it, it acts for; raises ConsentUnknown."""
-        if connection.execute(_REGISTERED, {"tag": tag, "authority": authority}).first() is None:
-            raise ConsentUnknown("no consent of this subject by this authority")
+        with self.engine.connect() as connection:
+            if connection.execute(_REGISTERED, {"tag": tag, "authority": authority}).first() is None:
+                raise ConsentUnknown("no consent of this subject by this authority")
 
     def for_use(self, connection: Connection, consent_id: str) -> tuple[Consent, ConsentRecord]:
         """A consent for a call, its signature and caps verified again. Whether it may be used, the caller checks.

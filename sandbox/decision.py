@@ -224,8 +224,8 @@ class Decider:
         def admit(versions: RecordVersions) -> None:
             if not payable:
                 with self.engine.connect() as connection:
-                    known = self._input_hash(tag, version, _told(version, versions))
-                    if calls.limit_for(connection, self.vault.keys, known) is None:
+                    input_hash = self._input_hash(tag, version, _told(version, versions))
+                    if calls.limit_for(connection, self.vault.keys, input_hash) is None:
                         raise BudgetSpent("disclosure budget")
 
         joined = self.vault.join(version.plan, subject, oldest, admit)

@@ -105,7 +105,7 @@ def sums_of(entries: Iterable[bytes]) -> Counter[Account]:
 def check_budgets(connection: Connection, ledger: Ledger) -> None:
     """Holds the table of budgets against the log, from the year before its last entry's on.
 
-    Time and memory are of the decisions of those years: about DURATION a hundred thousand entries on one core.
+    Time is of the entries of those years, 1.5 s for a hundred thousand on one core; memory of the sums.
 
     Raises:
         BudgetDiffers: a sum is not what the decisions say.

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine
 
+from audit import store
 from audit.batch import BatchWriter, Position, _Accepted
 from audit.errors import LedgerCorrupt
 from audit.event import decode, encode
@@ -57,10 +58,10 @@ def _forge(ledger: Ledger, engine: Engine, index: int) -> None:
     execute(engine, f"UPDATE entry SET body = x'{body.hex()}', leaf = x'{leaf_hash(body).hex()}' WHERE idx = {index}")
 
 
-@pytest.mark.parametrize("index", [0, 300, 511])
+@pytest.mark.parametrize("index", [0, 800, 1023, 1279, 1499])
 def test_a_forged_entry_is_found(engine: Engine, index: int) -> None:
-    """An entry rewritten with its hash is not what was signed; where the opening does not look, the replay does."""
-    fill(engine).close()
+    """An entry rewritten with its hash is not what was signed; where opening and search do not look, replay does."""
+    fill(engine, 1500).close()
     ledger = open_ledger(engine)
     _forge(ledger, engine, index)
     ledger.close()
@@ -81,24 +82,22 @@ def test_hashes_that_are_forged_upward_are_found(engine: Engine) -> None:
 
 
 def test_a_middle_hash_that_is_forged_is_found(large: Engine) -> None:
-    """In a log of three levels a hash of level 1 away from the edge hangs on level 2."""
-    ledger = open_ledger(large)
+    """In a log of three levels a hash of level 1 away from the edge hangs on level 2, before any entry is given."""
     with large.connect() as connection:
         query = "SELECT hash FROM subtree WHERE level = 1 AND idx = 100"
         good = connection.exec_driver_sql(query).scalar_one()
     execute(large, "UPDATE subtree SET hash = zeroblob(32) WHERE level = 1 AND idx = 100")
-    with pytest.raises(LedgerCorrupt):
-        next(ledger.replay(decode(ledger.entry(COUNT - 1))[1]))
+    with large.connect() as connection, pytest.raises(LedgerCorrupt):
+        next(store.read_bound_entries(connection, COUNT - 1, COUNT))
     execute(large, f"UPDATE subtree SET hash = x'{good.hex()}' WHERE level = 1 AND idx = 100")
-    ledger.close()
 
 
 def test_the_search_for_the_moment_believes_no_forged_entry(engine: Engine) -> None:
-    """An entry dated back, to make the search jump over what lies before it, is found by the search itself."""
-    fill(engine).close()
+    """An entry dated back, to make the search jump over it and all before it, is found by the search itself."""
+    fill(engine, 1023).close()
     ledger = open_ledger(engine)
-    body = ledger.entry(300).replace(b'"time":"2026', b'"time":"2020')
-    execute(engine, f"UPDATE entry SET body = x'{body.hex()}', leaf = x'{leaf_hash(body).hex()}' WHERE idx = 300")
+    body = ledger.entry(511).replace(b'"time":"2026', b'"time":"2020')
+    execute(engine, f"UPDATE entry SET body = x'{body.hex()}', leaf = x'{leaf_hash(body).hex()}' WHERE idx = 511")
     with pytest.raises(LedgerCorrupt):
         list(ledger.replay(START))
     ledger.close()

@@ -57,6 +57,12 @@ class LedgerCorrupt(ServiceError):
     code = "ledger_corrupt"
 
 
+class LedgerRolledBack(ServiceError):
+    """The log is not the one that its anchor saw, nor an extension of it; or there is no anchor beside it."""
+
+    code = "ledger_rolled_back"
+
+
 class EntryUnknown(CallerError):
     """No entry with that index."""
 

@@ -331,4 +331,18 @@ class ConfigChanged(Event, kind="config.changed"):
     config_hash: Digest
 
 
+@dataclass(frozen=True)
+class RollbackAccepted(Event, kind="rollback.accepted"):
+    """The operator goes on with a log that is not what its anchor says; entries may be lost before this one.
+
+    `anchored` and `anchor_hash` are the size of the log and the SHA-256 of the checkpoint that the anchor held; null
+    where it held none that this log's key signed.
+    """
+
+    by: Text
+    reason: Text
+    anchored: Count | None
+    anchor_hash: Digest | None
+
+
 _MEMBERS: Final = {kind: tuple(Member.of(field) for field in fields(shape)) for kind, shape in KINDS.items()}

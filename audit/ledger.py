@@ -13,8 +13,9 @@ because only reading the database again can tell what is true.
 
 import asyncio
 import threading
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from sqlalchemy import Engine
 from audit import store
 from audit.batch import BatchWriter, Change, Committed, Outcome, Position
 from audit.errors import EntryUnknown, LedgerBusy, LedgerClosed, LedgerCorrupt, ProofInvalid
+from audit.event import decode
 from audit.merkle import consistency_proof, inclusion_proof, verify_inclusion
 from audit.note import NoteSigner
 from audit.proof import format_proof
@@ -51,8 +53,14 @@ class _Waiter:
 class Ledger:
     """An append-only log in a database, with the state that its entries describe. Made by `open`."""
 
-    def __init__(self, engine: Engine, batches: BatchWriter, on_fatal: Callable[[BaseException], None]) -> None:
-        self._engine, self._batches, self._on_fatal = engine, batches, on_fatal
+    def __init__(
+        self,
+        engine: Engine,
+        batches: BatchWriter,
+        on_fatal: Callable[[BaseException], None],
+        on_commit: Callable[[str], None],
+    ) -> None:
+        self._engine, self._batches, self._on_fatal, self._on_commit = engine, batches, on_fatal, on_commit
         self._head = batches.head
         self._waiting: deque[_Waiter] = deque()
         self._wake = threading.Condition(threading.Lock())
@@ -69,6 +77,7 @@ class Ledger:
         origin: str,
         clock: Callable[[], datetime],
         on_fatal: Callable[[BaseException], None] = lambda _: None,
+        on_commit: Callable[[str], None] = lambda _: None,
     ) -> "Ledger":
         """Open the log, its right edge re-derived; an empty database gets the head of an empty log.
 
@@ -78,12 +87,13 @@ class Ledger:
             origin: the log's name, the first line of each checkpoint.
             clock: the present time, with a zone; called on the writer's thread.
             on_fatal: called once, on the writer's thread, when the ledger closed itself.
+            on_commit: called with each new signed checkpoint, on the writer's thread, after the callers were told.
 
         Raises:
             LedgerCorrupt: the stored log does not re-derive, or is another key's or another origin's.
             LedgerBusy: another process holds the write lock.
         """
-        return cls(engine, BatchWriter(engine, signer, origin, clock), on_fatal)
+        return cls(engine, BatchWriter(engine, signer, origin, clock), on_fatal, on_commit)
 
     async def append(self, change: Change[T]) -> Committed[T]:
         """Run a change and wait until it is durable.
@@ -113,6 +123,11 @@ class Ledger:
         return self._head.size
 
     @property
+    def time(self) -> datetime:
+        """The last entry's time: no later entry has an earlier one."""
+        return self._head.time
+
+    @property
     def checkpoint(self) -> str:
         """The signed checkpoint of this ledger's last commit."""
         return self._head.checkpoint
@@ -140,6 +155,22 @@ class Ledger:
             return []
         with database_errors(), self._engine.connect() as connection:
             return store.read_entries(connection, first, count)
+
+    def replay(self, since: datetime) -> Iterator[bytes]:
+        """Read the entries that are not older than a moment, each led back to the signed root before it is given.
+
+        Raises:
+            LedgerCorrupt: the stored log does not lead to the signed root.
+        """
+
+        def time_of(index: int) -> datetime:
+            self.prove(index)
+            return decode(self.entry(index))[1]
+
+        size = self._head.size
+        first = bisect_left(range(size), since, key=time_of)
+        with database_errors(), self._engine.connect() as connection:
+            yield from store.read_bound_entries(connection, first, size)
 
     def prove(self, index: int) -> str:
         """Return the tlog-proof of an entry under the present checkpoint; it has been verified.
@@ -200,8 +231,11 @@ class Ledger:
         try:
             while batch := self._take():
                 if batch := [waiter for waiter in batch if not waiter.future.cancelled()]:
+                    before = self._head
                     _deliver(batch, self._write(batch))
                     batch = []
+                    if self._head is not before:
+                        self._on_commit(self._head.checkpoint)
         except BaseException as error:  # the thread is the last to see it
             self._fail(batch, error)
         finally:

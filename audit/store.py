@@ -3,7 +3,7 @@
 Plain SQL text with prepared-statement caching, because these statements are on the way of every call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -92,6 +92,25 @@ def read_entries(connection: Connection, first: int, count: int) -> list[tuple[i
     return [(index, body) for index, _, body in rows]
 
 
+def read_bound_entries(connection: Connection, first: int, size: int) -> Iterator[bytes]:
+    """Read entries first .. size - 1 of a log whose right edge was re-derived, each led up to that edge beforehand.
+
+    Raises:
+        LedgerCorrupt: a hash on the way does not fit.
+    """
+    for level, full in _full_tiles(size):
+        if level:  # 1/256 of the log and less: all of them, so that every bundle's hash hangs on the edge
+            for index in range(full):
+                _check_tile(connection, level, index)
+    for bundle in range(first // TILE_WIDTH, -(-size // TILE_WIDTH)):
+        begin = bundle * TILE_WIDTH
+        if begin + TILE_WIDTH <= size:
+            _check_tile(connection, 0, bundle)
+        for index, body in read_entries(connection, begin, min(TILE_WIDTH, size - begin)):
+            if index >= first:
+                yield body
+
+
 def read_tile(connection: Connection, tile: Tile) -> list[bytes]:
     """Read the hashes of a tile.
 
@@ -173,10 +192,20 @@ def _check_last_bundle(connection: Connection, head: Head) -> None:
 
 def _check_last_tiles(connection: Connection, size: int) -> None:
     """Check that the last full tile of each level is what the level above says."""
+    for level, full in _full_tiles(size):
+        _check_tile(connection, level, full - 1)
+
+
+def _full_tiles(size: int) -> Iterator[tuple[int, int]]:
+    """List each level that has full tiles, and how many."""
     level, full = 0, size // TILE_WIDTH
     while full:
-        total = tree_hash(read_tile(connection, Tile(level, full - 1)))
-        above = connection.exec_driver_sql(_SUBTREES, (level + 1, full - 1, full)).scalar_one_or_none()
-        if total != above:
-            raise LedgerCorrupt(f"the last full tile of level {level} is not what the level above says")
+        yield level, full
         level, full = level + 1, full // TILE_WIDTH
+
+
+def _check_tile(connection: Connection, level: int, index: int) -> None:
+    total = tree_hash(read_tile(connection, Tile(level, index)))
+    above = connection.exec_driver_sql(_SUBTREES, (level + 1, index, index + 1)).scalar_one_or_none()
+    if total != above:
+        raise LedgerCorrupt(f"full tile {index} of level {level} is not what the level above says")

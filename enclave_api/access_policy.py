@@ -43,7 +43,7 @@ POLICY: dict[str, frozenset[Role]] = {
     _CONSENT + "ResumeConsent": _AUTHORITY,
     _CONSENT + "ListSubjectConsents": _SUBJECT,
     _CONSENT + "ListSubjectUses": _SUBJECT,
-    _CONSENT + "GetSubjectDisclosure": _SUBJECT,
+    _CONSENT + "GetSubjectDisclosure": _SUBJECT | _AUDITOR,
     _CONSENT + "EraseSubject": _SUBJECT,
     "/heixia.precredit.v1.PreCreditService/RequestLimit": frozenset({Role.APPLICATION}),
     _AUDIT + "GetCheckpoint": _EVERYBODY,

@@ -45,6 +45,7 @@ from enclave_api.servicers.catalog import CatalogServicer
 from enclave_api.servicers.consent import ConsentServicer
 from enclave_api.servicers.precredit import PreCreditServicer
 from enclave_api.servicers.registry import RegistryServicer
+from enclave_api.start_checks import check_past, make_anchor, start_anchor
 from enclave_api.uploads import Uploads
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
@@ -79,6 +80,8 @@ class ServeOptions:
     passphrase: str | None = field(repr=False)
     step_metrics: bool = False
     accept_weak_isolation: bool = False
+    anchor: Path | None = None  # folder of the anchor; None = the home's own
+    accept_rollback: bool = False
 
 
 @dataclass
@@ -108,7 +111,8 @@ async def build(
     """Opens a home and wires the floors; what must be closed is pushed on `stack`.
 
     Raises:
-        HomeInvalid, PassphraseWrong, CatalogInvalid, LedgerCorrupt, LedgerBusy, Database*: nothing was changed.
+        HomeInvalid, PassphraseWrong, CatalogInvalid, LedgerCorrupt, LedgerBusy, LedgerRolledBack, BudgetDiffers,
+            Database*: nothing was changed.
         WallsMissing: likewise; not raised where the options accept weak isolation.
     """
     settings, keys = home.settings(), home.keys(options.passphrase)
@@ -117,8 +121,14 @@ async def build(
     stack.push_async_callback(pool.close)
     engine = open_engine(home.database, create=False)
     stack.callback(engine.dispose)
-    ledger = Ledger.open(engine, log_signer(keys, settings.log_origin), settings.log_origin, utc_now, on_fatal)
+    signer = log_signer(keys, settings.log_origin)
+    folder = options.anchor or home.anchor
+    anchor = make_anchor(folder)
+    stack.callback(anchor.close)
+    ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, anchor.put)
     stack.callback(ledger.close)
+    await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback)
+    start_anchor(anchor, ledger.checkpoint)
     vault = Vault(engine, keys.vault, catalog)
     stack.callback(vault.close)
     secrets = {keys.recipient.public().key_id: keys.recipient}
@@ -255,7 +265,8 @@ async def _add_services(server: grpc.aio.Server, enclave: Service, options: Serv
         RegistryServicer(enclave.registry, enclave.versions, uploads), server
     )
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(enclave.datasets, uploads, utc_now), server)
-    consent_pb2_grpc.add_ConsentServiceServicer_to_server(ConsentServicer(enclave.consents, utc_now), server)
+    consents = ConsentServicer(enclave.consents, utc_now, enclave.decider.settings.budget_milli)
+    consent_pb2_grpc.add_ConsentServiceServicer_to_server(consents, server)
     precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(PreCreditServicer(enclave.decider), server)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(enclave.ledger), server)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]

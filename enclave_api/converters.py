@@ -20,6 +20,7 @@ from sandbox.calls import Answer
 from sandbox.consent import State as ConsentState
 from sandbox.consent_store import ConsentRecord
 from sandbox.decision import LimitRequest
+from sandbox.disclosure import Disclosed
 from sandbox.vault.datasets import DatasetStatus, layout_hash
 
 CURRENCY = "CNY"
@@ -128,6 +129,17 @@ def consent(domain: ConsentRecord) -> consent_pb2.Consent:
         max_uses=domain.max_uses,
         granted_index=domain.granted_index,
         consent_hash=domain.consent_hash,
+    )
+
+
+def disclosure(domain: Disclosed, budget_milli: int) -> consent_pb2.Disclosure:
+    """What an institution was told in a year, beside what it may be told."""
+    return consent_pb2.Disclosure(
+        institution=domain.institution,
+        year=domain.year,
+        bits_milli=domain.bits_milli,
+        budget_milli=budget_milli * domain.subjects,
+        subjects=domain.subjects,
     )
 
 

@@ -43,6 +43,10 @@ CATALOG: dict[str, Line] = {
     "ledger_closed": Line(S.UNAVAILABLE, "The ledger has stopped; repeat with the same request id after a restart."),
     "ledger_busy": Line(S.UNAVAILABLE, "The ledger is busy; nothing was stored. Repeat with the same request id."),
     "ledger_corrupt": Line(S.DATA_LOSS, "The stored log does not re-derive; the service does not go on."),
+    "ledger_rolled_back": Line(
+        S.DATA_LOSS,
+        "The log does not go on from its anchor: restore the newest database, or serve with --accept-rollback (logged)",
+    ),
     "database_missing": Line(S.FAILED_PRECONDITION, "The database is missing; make a home with `heixia init`"),
     "database_read_only": Line(S.FAILED_PRECONDITION, "The database cannot be written; check owner, mode and disk"),
     "database_unreadable": Line(S.FAILED_PRECONDITION, "The database does not answer, or the file is none of ours"),
@@ -80,6 +84,9 @@ CATALOG: dict[str, Line] = {
     # calls
     "request_id_reused": Line(S.ALREADY_EXISTS, "This request id was used with other members; take a fresh UUID."),
     "budget_spent": Line(S.RESOURCE_EXHAUSTED, "No disclosure is left about this subject this year."),
+    "budget_differs": Line(
+        S.DATA_LOSS, "The budgets are not what the log's decisions say: restore the newest database with its log"
+    ),
     "version_suspended": Line(S.FAILED_PRECONDITION, "The product is suspended."),
     "jail_unavailable": Line(S.UNAVAILABLE, "No walled process is free; repeat with the same request id."),
     # data

@@ -55,6 +55,11 @@ class Home:
         return self.path / "heixia.db"
 
     @property
+    def anchor(self) -> Path:
+        """The folder of the anchor, where no other is given."""
+        return self.path / "anchor"
+
+    @property
     def root_key(self) -> Path:
         """The root secret's file."""
         return self.path / "root.key"
@@ -129,7 +134,7 @@ def create_home(
     home = Home(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise HomeInvalid("not empty", public=f"{path} is not empty; a home is never overwritten")
-    for folder in ("tls", "trust", "public", "clients"):
+    for folder in ("tls", "trust", "public", "clients", "anchor"):
         (path / folder).mkdir(parents=True, mode=0o700, exist_ok=True)
     (path / "heixia.toml").write_text(TEMPLATE.format(trust_domain=trust_domain, log_origin=log_origin))
     text = catalog.read_text() if catalog else files("sandbox.vault").joinpath("catalog.yaml").read_text()

@@ -10,6 +10,7 @@ from audit.errors import LedgerBusy
 from audit.event import Refusal
 from audit.ledger import Ledger, Position
 from model_registry.aead import seal, unseal
+from model_registry.errors import StoredValueCorrupt
 from sandbox import tables
 from sandbox.subject_keys import subject_cipher
 from sandbox.vault.sealing import VaultKeys
@@ -18,6 +19,12 @@ _KEPT = struct.Struct(">Q32sq")  # limit in yuan, salt, valid until in Unix mill
 
 # Built once: SQLAlchemy spends more on building a statement than SQLite on running it.
 _CALL = select(tables.call).where(tables.call.c.request_hash == bindparam("request_hash"))
+_SAME = (
+    select(tables.call)
+    .where(tables.call.c.input_hash == bindparam("input_hash"))
+    .order_by(tables.call.c.idx.desc())
+    .limit(1)
+)
 _KEEP = insert(tables.call)
 _LAST = select(tables.sequence.c.seq).where(tables.sequence.c.institution == bindparam("mine"))
 _COUNT = update(tables.sequence).where(tables.sequence.c.institution == bindparam("mine")).values(seq=bindparam("next"))
@@ -62,30 +69,56 @@ def find(connection: Connection, request_hash: str) -> Row[tuple[object, ...]] |
     return connection.execute(_CALL, {"request_hash": request_hash}).one_or_none()
 
 
-def keep(
-    connection: Connection, keys: VaultKeys, *, request_hash: str, digest: str, index: int, tag: str, kept: Kept
-) -> None:
+@dataclass(frozen=True)
+class CallKey:
+    """What an answer is kept under: who asked what, from which input it was computed, its entry, its subject."""
+
+    request_hash: str
+    request_digest: str
+    input_hash: str
+    idx: int
+    subject_tag: str
+
+    @property
+    def bound(self) -> bytes:
+        """The associated data of the sealed answer: its row cannot be moved to another call or input."""
+        return " ".join(map(str, vars(self).values())).encode()
+
+
+def keep(connection: Connection, keys: VaultKeys, key: CallKey, kept: Kept) -> None:
     """Keeps an answer, inside the commit of its decision; every answer takes the same number of bytes."""
     body = _KEPT.pack(kept.limit, kept.salt, int(kept.valid_until.timestamp() * 1000))
-    cipher = subject_cipher(connection, keys, tag)
-    sealed = seal(cipher, body, _bound(request_hash, digest, index, tag))
-    values = {"request_hash": request_hash, "request_digest": digest, "idx": index, "subject_tag": tag, "body": sealed}
-    connection.execute(_KEEP, values)
+    sealed = seal(subject_cipher(connection, keys, key.subject_tag), body, key.bound)
+    connection.execute(_KEEP, {**vars(key), "body": sealed})
 
 
 def recall(connection: Connection, keys: VaultKeys, ledger: Ledger, row: Row[tuple[object, ...]]) -> Answer:
     """The answer of a call again, with a proof under today's checkpoint; raises StoredValueCorrupt, SubjectErased."""
     if row.idx >= ledger.size:  # committed this instant; the ledger has not taken notice yet
         raise LedgerBusy("a repeat overtook its answer")
-    bound = _bound(row.request_hash, row.request_digest, row.idx, row.subject_tag)
-    body = unseal(subject_cipher(connection, keys, row.subject_tag), row.body, bound)
-    limit, salt, valid_ms = _KEPT.unpack(body)
-    valid_until = datetime.fromtimestamp(valid_ms / 1000, UTC)
-    return Answer(limit, valid_until, row.idx, ledger.entry(row.idx), ledger.prove(row.idx), salt)
+    kept = _open(connection, keys, row)
+    return Answer(kept.limit, kept.valid_until, row.idx, ledger.entry(row.idx), ledger.prove(row.idx), kept.salt)
 
 
-def _bound(request_hash: str, digest: str, index: int, tag: str) -> bytes:
-    return f"{request_hash} {digest} {index} {tag}".encode()
+def limit_for(connection: Connection, keys: VaultKeys, input_hash: str) -> int | None:
+    """The limit in yuan that this very input was answered with before; None where it was not.
+
+    An answer that does not open counts as none: it was sealed under a key that was erased before the subject came back.
+
+    Raises:
+        SubjectErased: the subject has no key.
+    """
+    row = connection.execute(_SAME, {"input_hash": input_hash}).one_or_none()
+    try:
+        return None if row is None else _open(connection, keys, row).limit
+    except StoredValueCorrupt:
+        return None
+
+
+def _open(connection: Connection, keys: VaultKeys, row: Row[tuple[object, ...]]) -> Kept:
+    key = CallKey(row.request_hash, row.request_digest, row.input_hash, row.idx, row.subject_tag)
+    limit, salt, valid_ms = _KEPT.unpack(unseal(subject_cipher(connection, keys, key.subject_tag), row.body, key.bound))
+    return Kept(limit, salt, datetime.fromtimestamp(valid_ms / 1000, UTC))
 
 
 def next_number(connection: Connection, institution: str) -> int:

@@ -30,6 +30,9 @@ from sandbox.vault.sealing import VaultKeys
 
 # Built once: SQLAlchemy spends more on building a statement than SQLite on running it.
 _CONSENT = select(tables.consent).where(tables.consent.c.consent_id == bindparam("id"))
+_REGISTERED = select(tables.consent.c.consent_id).where(
+    (tables.consent.c.subject_tag == bindparam("tag")) & (tables.consent.c.authority == bindparam("authority"))
+)
 _ARTEFACT = select(tables.artefact.c.body).where(tables.artefact.c.consent_id == bindparam("id"))
 _SPEND = update(tables.consent).where(tables.consent.c.consent_id == bindparam("id")).values(uses=bindparam("spent"))
 _EVENTS = {Change.PAUSE: ConsentPaused, Change.RESUME: ConsentResumed, Change.REVOKE: ConsentRevoked}
@@ -123,6 +126,12 @@ class ConsentStore:
         with self.engine.connect() as connection:
             row = _own(connection, consent_id, authority)
         return _record(row, shown_state(State(row.state), row.uses, row.max_uses, row.expires, now))
+
+    def check_acts_for(self, authority: str, tag: str) -> None:
+        """Whose consent an authority registered, whatever became of it, it acts for; raises ConsentUnknown."""
+        with self.engine.connect() as connection:
+            if connection.execute(_REGISTERED, {"tag": tag, "authority": authority}).first() is None:
+                raise ConsentUnknown("no consent of this subject by this authority")
 
     def for_use(self, connection: Connection, consent_id: str) -> tuple[Consent, ConsentRecord]:
         """A consent for a call, its signature and caps verified again. Whether it may be used, the caller checks.

@@ -2,12 +2,14 @@
 
 (1) Same request id as before → the same answer, nothing charged.
 (2) Consent: verified again, bound to this subject, product and time, its state active, a use left.
-(3) The product's champion, not suspended; the fields it reads are consented to, their datasets open, bits left.
-(4) Join: one range read of the subject's encrypted records, gathered into a vector in manifest order.
+(3) The product's champion, not suspended; the fields it reads are consented to, their datasets open.
+(4) Join: one range read of the subject's encrypted records, gathered into a vector in manifest order. Where no bits are
+    left, nothing is decrypted unless this very input (version, record versions) was answered before.
 (5) Score in a fresh one-shot process behind the walls: model, then rules. Anything odd = no offer.
 (6) Gate: snap down to a level of the published grid; price the answer in bits.
 (7) Commit: ONE transaction re-checks consent, champion, datasets and budget, spends a use, charges the bits, appends
-    the entry and signs the checkpoint; durable before anything leaves.
+    the entry and signs the checkpoint; durable before anything leaves. An input that was answered before gets that
+    answer, whatever the model says now, for 0 bits.
 (8) Release at the next time quantum.
 
 A refusal at any step is itself an entry, and leaves at a quantum too. Calls under one consent go one after another: a
@@ -31,17 +33,17 @@ from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
 from model_registry.errors import ProductUnknown
 from model_registry.version_rows import champion_of, is_suspended
 from sandbox import calls
-from sandbox.calls import Answer, Kept, Known
+from sandbox.calls import Answer, CallKey, Kept, Known
 from sandbox.consent import Consent, check_binding, check_fields, check_usable, check_window
 from sandbox.consent_store import ConsentRecord, ConsentStore, spend_use
-from sandbox.disclosure import Bill, charge, check_budget, price_milli
-from sandbox.errors import JailUnavailable, RequestIdReused, VersionSuspended
+from sandbox.disclosure import Bill, can_pay, charge, price_milli
+from sandbox.errors import BudgetSpent, JailUnavailable, RequestIdReused, VersionSuspended
 from sandbox.gate import release_delay, snap
 from sandbox.jail.status import ScoreStatus
 from sandbox.vault.datasets import check_open
 from sandbox.vault.sealing import digest
 from sandbox.vault.subject import parse_subject
-from sandbox.vault.vault import Joined, Vault
+from sandbox.vault.vault import Joined, RecordVersions, Vault
 from sandbox.versions import ReadyVersion, Versions
 
 CHAMPION_RETRIES = 3  # a promotion during a call sends it through the new champion; more than a few is no accident
@@ -85,7 +87,7 @@ class _Call:
     tag: str
     record: ConsentRecord
     version: ReadyVersion
-    joined: Joined
+    read: str
     limit: int
 
 
@@ -146,14 +148,15 @@ class Decider:
                 # (3) Champion, fields, datasets.
                 name = self._champion(connection, request.product, known)
             version = await self._ready(name)
-            self._check_data(version, consent, tag)
+            payable = self._check_data(version, consent, tag)
             # (4) Join.
-            joined = self._join(request.subject, version)
+            joined = self._join(request.subject, version, tag, payable)
             # (5) Score, (6) gate.
             limit = snap(await self._score(version, joined), version.manifest.levels)
             # (7) Commit.
+            read = _told(version, joined.versions)
             try:
-                return await self._commit(_Call(known, request_digest, tag, record, version, joined, limit))
+                return await self._commit(_Call(known, request_digest, tag, record, version, read, limit))
             except (_AnsweredMeanwhile, _ChampionChanged):
                 continue
         raise JailUnavailable("the champion changed again and again")
@@ -195,30 +198,42 @@ class Decider:
         except OwnerError as error:  # the institution's affair, none of the application's
             raise JailUnavailable(f"the champion does not load: {error.code}") from error
 
-    def _check_data(self, version: ReadyVersion, consent: Consent, tag: str) -> None:
+    def _check_data(self, version: ReadyVersion, consent: Consent, tag: str) -> bool:
+        """Whether a new answer could be paid as things stand; the commit decides."""
         began = time.perf_counter()
         check_fields(consent, version.manifest.field_names)
         with self.engine.connect() as connection:
             check_open(connection, version.plan.datasets, version.layouts)
-            # Asked again in the commit; here so that a spent budget reads no data.
-            check_budget(connection, **self._bill(version, tag, self.clock()))
+            payable = can_pay(connection, **self._bill(version, tag, max(self.clock(), self.ledger.time)))
         self.observe("champion", time.perf_counter() - began)
+        return payable
 
-    def _bill(self, version: ReadyVersion, tag: str, now: datetime) -> Bill:
+    def _bill(self, version: ReadyVersion, tag: str, now: datetime, *, known: bool = False) -> Bill:
         return {
             "tag": tag,
             "institution": version.manifest.institution,
             "year": now.year,
-            "price": price_milli(len(version.manifest.levels)),
+            "price": 0 if known else price_milli(len(version.manifest.levels)),
             "budget": self.settings.budget_milli,
         }
 
-    def _join(self, subject: str, version: ReadyVersion) -> Joined:
+    def _join(self, subject: str, version: ReadyVersion, tag: str, payable: bool) -> Joined:
         began = time.perf_counter()
         oldest = int(self.clock().timestamp() * 1000) - version.manifest.data_max_age_days * DAY_MS
-        joined = self.vault.join(version.plan, subject, oldest)
+
+        def admit(versions: RecordVersions) -> None:
+            if not payable:
+                with self.engine.connect() as connection:
+                    input_hash = self._input_hash(tag, version, _told(version, versions))
+                    if calls.limit_for(connection, self.vault.keys, input_hash) is None:
+                        raise BudgetSpent("disclosure budget")
+
+        joined = self.vault.join(version.plan, subject, oldest, admit)
         self.observe("join", time.perf_counter() - began)
         return joined
+
+    def _input_hash(self, tag: str, version: ReadyVersion, read: str) -> str:
+        return self.vault.keys.input_hash(tag.encode(), version.name.encode(), read.encode())
 
     async def _score(self, version: ReadyVersion, joined: Joined) -> float:
         began = time.perf_counter()
@@ -239,19 +254,16 @@ class Decider:
             if self._champion(connection, manifest.product, call.known) != call.version.name:
                 raise _ChampionChanged
             check_open(connection, call.version.plan.datasets, call.version.layouts)
-            total = charge(connection, **self._bill(call.version, call.tag, position.time))
+            input_hash = self._input_hash(call.tag, call.version, call.read)
+            before = calls.limit_for(connection, self.vault.keys, input_hash)
+            bill = self._bill(call.version, call.tag, position.time, known=before is not None)
+            total = charge(connection, **bill)
             number = calls.next_number(connection, manifest.institution)
-            kept = Kept(call.limit, os.urandom(32), position.time + timedelta(days=manifest.limit_valid_days))
-            calls.keep(
-                connection,
-                self.vault.keys,
-                request_hash=call.known.request_hash,
-                digest=call.request_digest,
-                index=position.index,
-                tag=call.tag,
-                kept=kept,
-            )
-            return _entry(call, self.enclave, kept, use=use, total=total, number=number), kept
+            limit = call.limit if before is None else before
+            kept = Kept(limit, os.urandom(32), position.time + timedelta(days=manifest.limit_valid_days))
+            key = CallKey(call.known.request_hash, call.request_digest, input_hash, position.index, call.tag)
+            calls.keep(connection, self.vault.keys, key, kept)
+            return _entry(call, self.enclave, kept, use=use, bits=(bill["price"], total), number=number), kept
 
         done = await self.ledger.append(change)
         self.observe("commit", time.perf_counter() - began)
@@ -259,9 +271,13 @@ class Decider:
         return Answer(kept.limit, kept.valid_until, done.index, done.body, done.proof, kept.salt)
 
 
-def _entry(call: _Call, enclave: Enclave, kept: Kept, *, use: int, total: int, number: int) -> Decision:
+def _told(version: ReadyVersion, versions: RecordVersions) -> str:
+    """The record versions that were read, as docs/formats.md writes them; 0 = no record."""
+    return "\n".join(f"{name} {load or 0}" for name, load in zip(version.plan.datasets, versions, strict=True))
+
+
+def _entry(call: _Call, enclave: Enclave, kept: Kept, *, use: int, bits: tuple[int, int], number: int) -> Decision:
     version, record = call.version, call.record
-    read = "\n".join(f"{n} {v or 0}" for n, v in zip(version.plan.datasets, call.joined.versions, strict=True))
     return Decision(
         request_hash=call.known.request_hash,
         caller=call.known.caller,
@@ -278,11 +294,11 @@ def _entry(call: _Call, enclave: Enclave, kept: Kept, *, use: int, total: int, n
         max_uses=record.max_uses,
         subject_tag=call.tag,
         field_set_hash=version.manifest.field_set_hash,
-        records_hash=digest(kept.salt, read.encode()),
+        records_hash=digest(kept.salt, call.read.encode()),
         outcome=outcome_commitment(outcome_salt(kept.salt), "offer" if kept.limit else "none"),
         limit=limit_commitment(kept.salt, kept.limit),
-        bits_milli=price_milli(len(version.manifest.levels)),
-        bits_total_milli=total,
+        bits_milli=bits[0],
+        bits_total_milli=bits[1],
         isolation=enclave.isolation,
         seq=number,
     )

@@ -1,7 +1,8 @@
 """Errors of the black box.
 
 ServiceError
-└── JailUnavailable     no walled process can be had just now; repeat
+├── BudgetDiffers       (operator) the table of budgets is not what the log says
+├── JailUnavailable     no walled process can be had just now; repeat
 └── WorkerMisbehaved    internal: a walled process broke the channel's rules; never leaves sandbox/jail
 """
 
@@ -124,6 +125,12 @@ class BudgetSpent(CallerError):
     """No bits are left about this subject for this institution in this calendar year."""
 
     code = "budget_spent"
+
+
+class BudgetDiffers(ServiceError):
+    """The sums of disclosed bits are not what the log's decisions say; the service does not start."""
+
+    code = "budget_differs"
 
 
 class VersionSuspended(CallerError):

@@ -77,15 +77,18 @@ artefact = Table(
     Column("body", LargeBinary, nullable=False),  # the JWS, sealed under the subject's key
 )
 
-# The answer to a request id; limit and salt are sealed under the subject's key.
+# The answer to a request id, found again by the input it was computed from; limit and salt are sealed under the
+# subject's key.
 call = Table(
     "call",
     metadata,
     Column("request_hash", String(64), primary_key=True),
     Column("request_digest", String(64), nullable=False),
+    Column("input_hash", String(64), nullable=False),
     Column("idx", BigInteger, nullable=False),
     Column("subject_tag", String(32), nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Index("call_by_input", "input_hash", "idx"),
 )
 
 # Gap-free number of an institution's decisions and refusals.

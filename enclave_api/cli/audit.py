@@ -62,30 +62,50 @@ def entry(
 
 
 @app.command()
+def disclosure(
+    as_: AsOption,
+    subject: Annotated[str, typer.Argument(help="uscc:<18 characters>; none = all subjects together.")] = "",
+    server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how many bits each institution was told about a subject, or about all, in each calendar year."""
+    from enclave_api.cli.subject import show_disclosures
+    from enclave_api.client.auditor import Auditor
+
+    with plain_errors(), Auditor.connect(server, as_) as client:
+        show_disclosures(client.disclosure(subject), as_json)
+
+
+@app.command()
 def verify(
     as_: AsOption,
     policy: PolicyOption,
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch every entry, re-derive the tree, compare it with the signed checkpoint."""
+    """Fetch every entry, re-derive the tree, compare it with the signed checkpoint, add up the disclosed bits."""
+    from collections import Counter
+
     from rich.progress import Progress
 
     from audit.errors import ProofInvalid
-    from audit.event import decode
+    from audit.event import Decision, decode
     from audit.merkle import leaf_hash, tree_hash
     from audit.policy import Policy
-    from enclave_api.client.auditor import Auditor
+    from enclave_api.client.auditor import Auditor, check_sum
 
     with plain_errors(), Auditor.connect(server, as_) as client:
+        sums = Counter[tuple[str, str, int]]()
         checkpoint = Policy.parse(policy.read_text()).verify(client.checkpoint())
         leaves, kinds = [], dict[str, int]()
         with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
             task = bar.add_task("entries", total=checkpoint.size)
             for item in client.entries(0, checkpoint.size):
                 leaves.append(leaf_hash(item.body))
-                kind = decode(item.body)[0].kind
-                kinds[kind] = kinds.get(kind, 0) + 1
+                event, time = decode(item.body)
+                kinds[event.kind] = kinds.get(event.kind, 0) + 1
+                if isinstance(event, Decision):
+                    check_sum(sums, event, time)
                 bar.advance(task)
         if len(leaves) != checkpoint.size or tree_hash(leaves) != checkpoint.root:
             raise ProofInvalid("root", public="the entries do not lead to the signed root")

@@ -2,7 +2,7 @@
 
 import typer
 
-from enclave_api.cli import audit, bank, consent, demo, jail, operate, request, steward
+from enclave_api.cli import audit, bank, consent, demo, jail, operate, request, steward, subject
 
 app = typer.Typer(
     name="heixia",
@@ -15,6 +15,7 @@ operate.add_to(app)
 app.add_typer(bank.app, name="bank")
 app.add_typer(steward.app, name="steward")
 app.add_typer(consent.app, name="consent")
+app.add_typer(subject.app, name="subject")
 request.add_to(app)
 app.add_typer(audit.app, name="audit")
 app.add_typer(jail.app, name="jail")

@@ -86,6 +86,13 @@ def serve(
         bool, typer.Option(help="Time each step of a decision: for measuring alone, it undoes the release quantum.")
     ] = False,
     accept_weak_isolation: AcceptWeakOption = False,
+    anchor: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the newest checkpoint, best on another machine; default: HOME/anchor."),
+    ] = None,
+    accept_rollback: Annotated[
+        bool, typer.Option(help="Go on though the log is not its anchor's; leaves an entry. After a real loss alone.")
+    ] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; calls in flight are finished first."""
@@ -100,8 +107,16 @@ def serve(
     set_up_logs(log_level)
     # The ledger's thread shares the interpreter with the event loop; at the default 5 ms each commit would wait for it.
     sys.setswitchinterval(0.0005)
-    address = None if metrics == "off" else metrics
-    options = app.ServeOptions(listen, address, reflection, passphrase(), step_metrics, accept_weak_isolation)
+    options = app.ServeOptions(
+        listen,
+        None if metrics == "off" else metrics,
+        reflection,
+        passphrase(),
+        step_metrics,
+        accept_weak_isolation,
+        anchor,
+        accept_rollback,
+    )
 
     def ready(port: int, facts: EnclaveFacts) -> None:
         print(SIMULATED_NOTICE, file=sys.stderr)  # noqa: T201

@@ -1,16 +1,19 @@
 """The SDK for auditors: the log, its entries, its proofs."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from heixia.audit.v1 import audit_pb2 as pb
 from heixia.audit.v1 import audit_pb2_grpc
 
 from audit.errors import ProofInvalid
-from audit.event import Event, decode
+from audit.event import Decision, Event, decode
 from audit.policy import Policy
 from audit.proof import TlogProof
 from enclave_api.client.connection import Client
+from enclave_api.client.subject import Disclosure, ask_disclosure
 
 PAGE = 500
 
@@ -57,9 +60,31 @@ class Auditor(Client):
             yield from (LogEntry(e.index, e.body) for e in answer.entries)
             first = answer.entries[-1].index + 1
 
+    def disclosure(self, subject: str = "") -> list[Disclosure]:
+        """What was disclosed about a subject, or about all of them together; the look is an entry itself."""
+        return ask_disclosure(self, subject)
+
     @property
     def _stub(self) -> audit_pb2_grpc.AuditServiceStub:
         return audit_pb2_grpc.AuditServiceStub(self.channel)
+
+
+def check_sum(sums: Counter[tuple[str, str, int]], decision: Decision, time: datetime) -> None:
+    """Follows the disclosed bits from decision to decision.
+
+    Args:
+        sums: of the entries before, by subject tag, institution and year; the decision is added.
+        decision: the next one of the log.
+        time: its entry's.
+
+    Raises:
+        ProofInvalid: the sum it names is not that of its decisions: somebody lowered it in between.
+    """
+    account = decision.subject_tag, decision.institution, time.year
+    sums[account] += decision.bits_milli
+    if sums[account] != decision.bits_total_milli:
+        public = f"decision {decision.seq} of {decision.institution} names a wrong sum of disclosed bits"
+        raise ProofInvalid("bits_total_milli", public=public)
 
 
 def verify_entry(entry: LogEntry, policy: Policy) -> None:

@@ -36,7 +36,7 @@ class AuditServicer(rpc.AuditServiceServicer):
     async def GetEntry(self, request: pb.GetEntryRequest, context: Context) -> pb.GetEntryResponse:
         """One entry with its proof; the read is an entry itself."""
         body, proof = self.ledger.entry(request.index), self.ledger.prove(request.index)
-        await self._record(f"entry {request.index}")
+        await record_read(self.ledger, f"entry {request.index}")
         return pb.GetEntryResponse(entry=converters.entry(request.index, body), proof=proof)
 
     async def ListEntries(self, request: pb.ListEntriesRequest, context: Context) -> pb.ListEntriesResponse:
@@ -46,7 +46,7 @@ class AuditServicer(rpc.AuditServiceServicer):
             raise RequestInvalid("page_size", public=f"page_size is at most {PAGE_MAX}")
         size = self.ledger.size
         found = self.ledger.entries(request.first, count)
-        await self._record(f"entries {request.first}+{count}")
+        await record_read(self.ledger, f"entries {request.first}+{count}")
         ends = accumulate(len(body) for _, body in found)
         fitting = [item for item, end in zip(found, ends, strict=True) if end <= PAGE_BYTES_MAX]
         return pb.ListEntriesResponse(entries=[converters.entry(i, body) for i, body in fitting], size=size)
@@ -58,10 +58,12 @@ class AuditServicer(rpc.AuditServiceServicer):
         proof, checkpoint = self.ledger.prove_consistency(request.old_size)
         return pb.GetConsistencyProofResponse(proof=proof, checkpoint=checkpoint)
 
-    async def _record(self, what: str) -> None:
-        by = str(caller())
 
-        def change(_: Connection, __: Position) -> tuple[AuditRead, None]:
-            return AuditRead(by=by, what=what), None
+async def record_read(ledger: Ledger, what: str) -> None:
+    """Appends who looked at what; returns when durable."""
+    by = str(caller())
 
-        await self.ledger.append(change)
+    def change(_: Connection, __: Position) -> tuple[AuditRead, None]:
+        return AuditRead(by=by, what=what), None
+
+    await ledger.append(change)

@@ -1,5 +1,6 @@
-"""Consents. What a subject sees of them, and erasure, are not served yet (docs/status.md)."""
+"""Consents, and what was disclosed about a subject. Lists of consents and uses, and erasure, are not served yet."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,9 +9,14 @@ from heixia.consent.v1 import consent_pb2 as pb
 from heixia.consent.v1 import consent_pb2_grpc as rpc
 
 from enclave_api import converters
+from enclave_api.errors import PermissionRefused
+from enclave_api.identity import Principal, Role
 from enclave_api.interceptors import Context, caller, not_served
+from enclave_api.servicers.audit import record_read
 from sandbox.consent import Change
 from sandbox.consent_store import ConsentRecord, ConsentStore
+from sandbox.disclosure import Disclosed, disclosed, disclosed_in_all
+from sandbox.vault.subject import parse_subject
 
 
 @dataclass
@@ -19,9 +25,9 @@ class ConsentServicer(rpc.ConsentServiceServicer):
 
     consents: ConsentStore
     clock: Callable[[], datetime]
+    budget_milli: int
 
     EraseSubject = not_served
-    GetSubjectDisclosure = not_served
     ListSubjectConsents = not_served
     ListSubjectUses = not_served
 
@@ -50,6 +56,33 @@ class ConsentServicer(rpc.ConsentServiceServicer):
         """Resumes."""
         stored, _ = await self._change(request.consent_id, Change.RESUME, request.reason)
         return pb.ResumeConsentResponse(consent=converters.consent(stored))
+
+    async def GetSubjectDisclosure(
+        self, request: pb.GetSubjectDisclosureRequest, context: Context
+    ) -> pb.GetSubjectDisclosureResponse:
+        """What left about a subject; a look by anybody but the subject is an entry itself."""
+        who = caller()
+        tag = self._tag_for(who, request.subject)
+        rows = await asyncio.to_thread(self._disclosed, tag)  # over all subjects it may take a while
+        if who.role is not Role.SUBJECT:
+            await record_read(self.consents.ledger, f"disclosure {tag or 'of all subjects'}")
+        shown = [converters.disclosure(row, self.budget_milli) for row in rows]
+        return pb.GetSubjectDisclosureResponse(disclosures=shown)
+
+    def _disclosed(self, tag: str | None) -> list[Disclosed]:
+        with self.consents.engine.connect() as connection:
+            return disclosed(connection, tag) if tag else disclosed_in_all(connection)
+
+    def _tag_for(self, who: Principal, subject: str) -> str | None:
+        if who.role is Role.AUDITOR and not subject:
+            return None
+        parse_subject(subject)
+        if who.role is Role.SUBJECT and subject != who.organisation:
+            raise PermissionRefused("another subject", public="your certificate is another subject's")
+        tag = self.consents.keys.subject_tag(subject)
+        if who.role is Role.AUTHORITY:
+            self.consents.check_acts_for(who.organisation, tag)
+        return tag
 
     async def _change(self, consent_id: str, what: Change, reason: str) -> tuple[ConsentRecord, int]:
         name = converters.uuid(consent_id, "consent_id")

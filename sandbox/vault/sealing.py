@@ -32,6 +32,10 @@ class VaultKeys:
         """How the vault names a subject: HMAC-SHA-256(row key, subject), 32 bytes."""
         return hmac.digest(self.rows, subject.encode(), "sha256")
 
+    def input_hash(self, *parts: bytes) -> str:
+        """How the database names what an answer was computed from, hex; keyed, for record versions can be tried out."""
+        return hmac.digest(self.tags, b"heixia input v1\n" + digest(*parts).encode(), "sha256").hex()
+
     def record_cipher(self, dataset: str) -> AESGCM:
         """AES-256-GCM under the dataset's own key."""
         return _record_cipher(self.records, dataset)

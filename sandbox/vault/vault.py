@@ -7,7 +7,7 @@ The hot read uses the raw driver, because it is every call's; everything else go
 import math
 import struct
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ _BOUND = struct.Struct(">qqq")
 _COLUMNS = "(subject_key, dataset, version, event_at, known_at, body) VALUES (?, ?, ?, ?, ?, ?)"
 
 Row = tuple[bytes, str, int, int, int, bytes]
+RecordVersions = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Joined:
     """
 
     vector: bytes
-    versions: tuple[int | None, ...]
+    versions: RecordVersions
 
     @property
     def found(self) -> bool:
@@ -82,29 +83,32 @@ class Vault:
         """Gives the reader's connection back."""
         self._pooled.close()
 
-    def join(self, plan: JoinPlan, subject: str, oldest_ms: int) -> Joined:
+    def join(
+        self, plan: JoinPlan, subject: str, oldest_ms: int, admit: Callable[[RecordVersions], None] = lambda _: None
+    ) -> Joined:
         """Reads and gathers a subject's records.
 
         Args:
             plan: of the version.
             subject: checked subject.
             oldest_ms: records whose values describe a day before this (Unix milliseconds) count as missing.
+            admit: called with the versions that were read before any of them is decrypted; it may raise to stop that.
 
         Raises:
             StoredValueCorrupt: a record does not open.
         """
         key = self.keys.row_key(subject)
         values = [math.nan] * plan.width
-        versions: dict[str, int] = {}
-        for dataset, version, event_at, known_at, body in self._reader.execute(plan.sql, (key, *plan.datasets)):
-            if event_at < oldest_ms:
-                continue
+        rows = [row for row in self._reader.execute(plan.sql, (key, *plan.datasets)) if row[2] >= oldest_ms]
+        found = {dataset: version for dataset, version, *_ in rows}
+        versions = tuple(found.get(name) for name in plan.datasets)
+        admit(versions)
+        for dataset, version, event_at, known_at, body in rows:
             record = unseal(self.keys.record_cipher(dataset), body, _bound(key, dataset, version, event_at, known_at))
             gather, places = plan.parts[dataset]
             for place, value in zip(places, gather.read(record), strict=True):
                 values[place] = value
-            versions[dataset] = version
-        return Joined(array("d", values).tobytes(), tuple(versions.get(name) for name in plan.datasets))
+        return Joined(array("d", values).tobytes(), versions)
 
     def seal_rows(
         self, dataset: str, version: int, event_at: int, known_at: int, rows: Iterable[tuple[str, bytes]]

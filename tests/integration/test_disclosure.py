@@ -1,24 +1,28 @@
-"""What leaves beside the number: nothing by size, nothing by hash, nothing once the budget is spent."""
+"""What leaves beside the number: nothing by size, nothing by hash; and who may see how much left."""
 
 import hashlib
 import json
 import sqlite3
-import urllib.request
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from enclave_api.cli.example import FIELDS
+from enclave_api.cli.example import FIELDS, LEVELS
+from enclave_api.cli.main import app
 from enclave_api.client.authority import Grant
-from enclave_api.client.connection import Refused
-from enclave_api.identity import Role
+from enclave_api.client.connection import Credentials, Refused
+from enclave_api.client.subject import Subject
+from enclave_api.dev_ca import DevCa
+from enclave_api.identity import Principal, Role
 from sandbox.consent import reverify_consent
+from sandbox.disclosure import price_milli
 from tests.integration.conftest import PRODUCT, Stage
-from tests.room import Room, datasets_of
+from tests.room import ALICE, AUDITOR, OFFICE, OPERATOR, PORTAL, Room, datasets_of, refused
 
-METRICS = "127.0.0.1:29466"
+PRICE = price_milli(len(LEVELS))
 
 
 def test_stored_answers_have_one_length(stage: Stage) -> None:
@@ -45,28 +49,6 @@ def test_a_consent_is_not_found_by_trying_companies(stage: Stage) -> None:
     assert told["consent"] == consent.jti
     assert told["consent_hash"] == hashlib.sha256(raw).hexdigest()
     assert told["consent_hash"] != hashlib.sha256(payload).hexdigest()
-
-
-def test_a_spent_budget_reads_nothing(stage: Stage, tmp_path: Path) -> None:
-    """With fewer bits left than an answer costs, no data is joined, no model runs, no use is spent."""
-    room = Room.make(tmp_path, budget_bits_per_year=4).start("--metrics", METRICS, "--step-metrics")
-    try:
-        room.load(stage.world, datasets_of(FIELDS))
-        room.launch(stage.example)
-        subject = stage.world.subjects[0]
-        consent_id = room.consent(subject, PRODUCT, datasets_of(FIELDS), uses=5)
-        room.portal.request_limit(subject=subject, product=PRODUCT, consent_id=consent_id)
-        for _ in range(3):
-            with pytest.raises(Refused) as refusal:
-                room.portal.request_limit(subject=subject, product=PRODUCT, consent_id=consent_id)
-            assert getattr(refusal.value, "code", "") == "budget_spent"
-        with urllib.request.urlopen(f"http://{METRICS}/metrics") as page:
-            metrics = page.read().decode()
-        for step in ("join", "score", "commit"):
-            assert f'heixia_decision_step_seconds_count{{step="{step}"}} 1.0' in metrics
-        assert room.office.get(consent_id).uses == 1
-    finally:
-        room.stop()
 
 
 def test_a_revocation_needs_no_trusted_key(stage: Stage, tmp_path: Path) -> None:
@@ -96,3 +78,118 @@ def _code(room: Room, subject: str, consent_id: str) -> str:
     with pytest.raises(Refused) as refusal:
         room.portal.request_limit(subject=subject, product=PRODUCT, consent_id=consent_id)
     return str(getattr(refusal.value, "code", ""))
+
+
+@pytest.fixture
+def asked(stage: Stage) -> str:
+    """A company that asked once, and so was told about."""
+    subject = stage.world.subjects[130]
+    stage.room.portal.request_limit(subject=subject, product=PRODUCT, consent_id=stage.consent(130, uses=5))
+    return subject
+
+
+def as_subject(stage: Stage, name: str, folder: Path) -> Subject:
+    """A client with a company's own certificate, as the city's PKI would issue it."""
+    made = Credentials(folder / "subject")
+    made.folder.mkdir()
+    authority = DevCa.load(stage.room.home.path / "tls", "heixia.test")
+    certificate, key = authority.issue_client(Principal(Role.SUBJECT, name), datetime.now(UTC))
+    for file, content in (("cert.pem", certificate), ("key.pem", key), ("ca.pem", authority.pem)):
+        (made.folder / file).write_bytes(content)
+    return Subject.connect(stage.room.server, made.folder)
+
+
+def test_a_company_sees_what_was_told_about_it(stage: Stage, asked: str, tmp_path: Path) -> None:
+    """Its own sum, its budget and what is left, without an entry; about any other company it is refused."""
+    with as_subject(stage, asked, tmp_path) as company, stage.room.gains():
+        (told,) = company.disclosure(asked)
+        for other, code in ((stage.world.subjects[131], "permission_refused"), ("", "subject_invalid")):
+            with refused(code):
+                company.disclosure(other)
+    assert (told.institution, told.year, told.subjects) == ("zhongyuan", datetime.now(UTC).year, 1)
+    assert (told.spent_milli, told.left_milli) == (PRICE, 64_000 - PRICE)
+
+
+def test_an_authority_sees_those_alone_whose_consent_it_registered(stage: Stage, asked: str) -> None:
+    """With a consent, even a revoked one, the sums; without one nothing, not even whether there are any."""
+    office = stage.room.client(Subject, OFFICE)
+    with stage.room.gains("audit.read"):
+        (told,) = office.disclosure(asked)
+    assert told.spent_milli == PRICE
+    stranger = stage.room.client(Subject, Principal(Role.AUTHORITY, "other-office"))
+    with stage.room.gains():
+        for client, subject in ((stranger, asked), (office, stage.world.subjects[290])):
+            with refused("consent_unknown"):
+                client.disclosure(subject)
+        with refused("subject_invalid"):
+            office.disclosure("")
+    stage.room.office.revoke(stage.consent(132), "subject-request")
+    assert office.disclosure(stage.world.subjects[132]) == []
+
+
+def test_an_auditor_sees_any_sum_and_the_log_says_so(stage: Stage, asked: str) -> None:
+    """The look is an entry that names the tag, never the company; without a company the sums over all."""
+    with stage.room.gains("audit.read", "audit.read", "audit.read"):
+        (told,) = stage.room.auditor.disclosure(asked)
+        assert stage.room.auditor.disclosure("uscc:91350100M000100Y43") == []
+        (total,) = stage.room.auditor.disclosure()
+    one, _, all_ = stage.room.entries()[-3:]
+    decisions = [e for e in stage.room.entries() if e["kind"] == "decision"]
+    assert one["what"] == f"disclosure {decisions[-1]['subject_tag']}"
+    assert (one["by"], all_["what"]) == (str(AUDITOR), "disclosure of all subjects")
+    assert told.spent_milli == PRICE
+    assert total.spent_milli == sum(e["bits_milli"] for e in decisions)
+    assert total.subjects == len({e["subject_tag"] for e in decisions})
+    with refused("subject_invalid"):
+        stage.room.auditor.disclosure("uscc:0")
+
+
+@pytest.mark.parametrize("principal", [ALICE, PORTAL, OPERATOR, Principal(Role.STEWARD, "tax")])
+def test_nobody_else_sees_a_sum(stage: Stage, asked: str, principal: Principal) -> None:
+    """Neither the bank it was told to, nor the application, the operator, a department."""
+    with stage.room.gains(), refused("permission_refused"):
+        stage.room.client(Subject, principal).disclosure(asked)
+
+
+def test_sums_are_shown_by_command(stage: Stage, asked: str) -> None:
+    """A table for people, JSON for programs; the auditor's command also without a company."""
+    line = {"institution": "zhongyuan", "year": datetime.now(UTC).year, "bits_spent": PRICE / 1000, "subjects": 1}
+    line |= {"bits_left": (64_000 - PRICE) / 1000, "bits_budget": 64.0}
+    server = ["--server", stage.room.server, "--as"]
+    for group, principal in (("subject", OFFICE), ("audit", AUDITOR)):
+        words = [group, "disclosure", asked, *server, str(stage.room.home.client(principal))]
+        assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout) == line
+        shown = CliRunner().invoke(app, words).stdout
+        assert "zhongyuan" in shown
+        assert f"{PRICE / 1000}" in shown
+    total = CliRunner().invoke(app, ["audit", "disclosure", *server, str(stage.room.home.client(AUDITOR)), "--json"])
+    assert json.loads(total.stdout)["subjects"] > 1
+    nobody = CliRunner().invoke(app, ["subject", "disclosure", asked, *server, str(stage.room.home.client(PORTAL))])
+    assert (nobody.exit_code, "[permission_refused]" in nobody.stderr, asked in nobody.stderr) == (1, True, False)
+
+
+def test_the_auditor_adds_up_the_bits(stage: Stage, asked: str, tmp_path: Path) -> None:
+    """A sum lowered under a running server, and put right before its next start, is seen in the log."""
+    room = Room.make(tmp_path).start()
+    verify = ["audit", "verify", "--policy", str(room.home.policy)]
+    try:
+        room.load(stage.world, datasets_of(FIELDS))
+        room.launch(stage.example)
+        room.answer(stage.world.subjects[0], PRODUCT, datasets_of(FIELDS))
+        verify += ["--server", room.server, "--as", str(room.home.client(AUDITOR))]
+        room.auditor.checkpoint()
+        assert CliRunner().invoke(app, verify).exit_code == 0
+        with closing(sqlite3.connect(room.home.database)) as database:
+            database.execute("UPDATE budget SET bits_milli = 0")
+            database.commit()
+            room.load(stage.world, datasets_of(FIELDS)[:1])
+            room.answer(stage.world.subjects[0], PRODUCT, datasets_of(FIELDS))
+            database.execute("UPDATE budget SET bits_milli = ?", (2 * PRICE,))
+            database.commit()
+        room.stop()
+        room.start()
+        verify[verify.index("--server") + 1] = room.server
+        caught = CliRunner().invoke(app, verify)
+        assert (caught.exit_code, "wrong sum of disclosed bits" in caught.stderr) == (1, True)
+    finally:
+        room.stop()

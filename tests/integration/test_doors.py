@@ -44,7 +44,6 @@ def test_what_is_not_served_yet_says_so(stage: Stage) -> None:
         ("ReplaceRules", registry_pb2_grpc.RegistryServiceStub(alice).ReplaceRules, registry_pb2.ReplaceRulesRequest()),
         ("ListSubjectConsents", consent.ListSubjectConsents, consent_pb2.ListSubjectConsentsRequest()),
         ("ListSubjectUses", consent.ListSubjectUses, consent_pb2.ListSubjectUsesRequest()),
-        ("GetSubjectDisclosure", consent.GetSubjectDisclosure, consent_pb2.GetSubjectDisclosureRequest()),
         ("EraseSubject", consent.EraseSubject, consent_pb2.EraseSubjectRequest()),
         ("SearchEntries", audit.SearchEntries, audit_pb2.SearchEntriesRequest()),
         ("ExportEntries", lambda r: list(audit.ExportEntries(r)), audit_pb2.ExportEntriesRequest()),

@@ -33,7 +33,8 @@ MATRIX: tuple[tuple[str, set[Role]], ...] = (
     ("SuspendVersion ResumeVersion", {BANK, Role.OPERATOR}),
     ("PublishDataset LoadDataset SuspendDataset ResumeDataset", {STEWARD}),
     ("RegisterConsent GetConsent RevokeConsent PauseConsent ResumeConsent", {AUTHORITY}),
-    ("ListSubjectConsents ListSubjectUses GetSubjectDisclosure EraseSubject", {Role.SUBJECT, AUTHORITY}),
+    ("ListSubjectConsents ListSubjectUses EraseSubject", {Role.SUBJECT, AUTHORITY}),
+    ("GetSubjectDisclosure", {Role.SUBJECT, AUTHORITY, AUDITOR}),
     ("RequestLimit", {Role.APPLICATION}),
     ("GetEntry ListEntries SearchEntries ExportEntries GetStatistics ListAnomalies", {AUDITOR}),
 )

@@ -536,7 +536,7 @@ class GetSubjectDisclosureRequest(_message.Message):
 
     SUBJECT_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
-    """`uscc:...` or `ric:...`."""
+    """`uscc:...` or `ric:...`; an auditor may leave it empty: the sums over all subjects."""
     def __init__(
         self,
         *,
@@ -560,6 +560,7 @@ class Disclosure(_message.Message):
     YEAR_FIELD_NUMBER: _builtins.int
     BITS_MILLI_FIELD_NUMBER: _builtins.int
     BUDGET_MILLI_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
     institution: _builtins.str
     """The institution."""
     year: _builtins.int
@@ -567,7 +568,9 @@ class Disclosure(_message.Message):
     bits_milli: _builtins.int
     """Thousandths of a bit that left."""
     budget_milli: _builtins.int
-    """Thousandths of a bit that may leave."""
+    """Thousandths of a bit that may leave, by today's setting."""
+    subjects: _builtins.int
+    """How many subjects both are about: 1 where one was named."""
     def __init__(
         self,
         *,
@@ -575,10 +578,11 @@ class Disclosure(_message.Message):
         year: _builtins.int = ...,
         bits_milli: _builtins.int = ...,
         budget_milli: _builtins.int = ...,
+        subjects: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_milli", b"bits_milli", "budget_milli", b"budget_milli", "institution", b"institution", "year", b"year"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_milli", b"bits_milli", "budget_milli", b"budget_milli", "institution", b"institution", "subjects", b"subjects", "year", b"year"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -593,7 +597,7 @@ class GetSubjectDisclosureResponse(_message.Message):
     DISCLOSURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def disclosures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Disclosure]:
-        """For each institution and year."""
+        """For each institution and year, newest first."""
 
     def __init__(
         self,

@@ -136,7 +136,7 @@ class ConsentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSubjectDisclosure(self, request, context):
-        """Bits that left about a subject, for each institution.
+        """Bits that left about a subject, for each institution: for itself, an authority with a consent of it, auditors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

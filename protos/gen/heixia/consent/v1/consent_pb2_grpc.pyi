@@ -48,7 +48,7 @@ class ConsentServiceStub:
     ListSubjectUses: _grpc.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectUsesRequest, _consent_pb2.ListSubjectUsesResponse]
     """Who used a subject's data: when, which bank, which product, which departments."""
     GetSubjectDisclosure: _grpc.UnaryUnaryMultiCallable[_consent_pb2.GetSubjectDisclosureRequest, _consent_pb2.GetSubjectDisclosureResponse]
-    """Bits that left about a subject, for each institution."""
+    """Bits that left about a subject, for each institution: for itself, an authority with a consent of it, auditors."""
     EraseSubject: _grpc.UnaryUnaryMultiCallable[_consent_pb2.EraseSubjectRequest, _consent_pb2.EraseSubjectResponse]
     """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying."""
 
@@ -72,7 +72,7 @@ class ConsentServiceAsyncStub(ConsentServiceStub):
     ListSubjectUses: _aio.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectUsesRequest, _consent_pb2.ListSubjectUsesResponse]  # type: ignore[assignment]
     """Who used a subject's data: when, which bank, which product, which departments."""
     GetSubjectDisclosure: _aio.UnaryUnaryMultiCallable[_consent_pb2.GetSubjectDisclosureRequest, _consent_pb2.GetSubjectDisclosureResponse]  # type: ignore[assignment]
-    """Bits that left about a subject, for each institution."""
+    """Bits that left about a subject, for each institution: for itself, an authority with a consent of it, auditors."""
     EraseSubject: _aio.UnaryUnaryMultiCallable[_consent_pb2.EraseSubjectRequest, _consent_pb2.EraseSubjectResponse]  # type: ignore[assignment]
     """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying."""
 
@@ -141,7 +141,7 @@ class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consent_pb2.GetSubjectDisclosureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consent_pb2.GetSubjectDisclosureResponse, _abc.Awaitable[_consent_pb2.GetSubjectDisclosureResponse]]:
-        """Bits that left about a subject, for each institution."""
+        """Bits that left about a subject, for each institution: for itself, an authority with a consent of it, auditors."""
 
     @_abc_1.abstractmethod
     def EraseSubject(

@@ -1,0 +1,47 @@
+"""What a start asks before it serves: does the log go on from its anchor, and are the budgets what the log says?"""
+
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Engine
+
+from audit.anchor import Anchor, find_rollback, rolled_back
+from audit.event import RollbackAccepted
+from audit.ledger import Ledger
+from audit.note import NoteVerifier
+from enclave_api.errors import HomeInvalid
+from sandbox.disclosure import check_budgets
+
+_log = structlog.get_logger("heixia")
+
+
+def make_anchor(folder: Path) -> Anchor:
+    """The anchor in a folder; a failure to write it later is the operator's log's, and stops nobody's call."""
+    return Anchor(folder, lambda error: _log.error("anchor not written", folder=str(folder), reason=error.strerror))
+
+
+async def check_past(ledger: Ledger, engine: Engine, folder: Path, verifier: NoteVerifier, *, accept: bool) -> None:
+    """Refuses a log that is behind or beside its anchor, unless told to accept it; then an entry says so.
+
+    Raises:
+        LedgerRolledBack, BudgetDiffers, LedgerCorrupt: nothing was changed.
+    """
+    found = find_rollback(ledger, folder, verifier)
+    if found and not accept:
+        raise rolled_back(found, ledger)
+    with engine.connect() as connection:
+        check_budgets(connection, ledger)
+    if found:
+        _log.warning("rollback accepted", finding=found.finding, anchored=found.anchored, size=ledger.size)
+        event = RollbackAccepted("operator", found.finding, found.anchored, found.anchor_hash)
+        await ledger.append(lambda *_: (event, None))
+
+
+def start_anchor(anchor: Anchor, checkpoint: str) -> None:
+    """Writes the anchor for the first time; raises HomeInvalid where it cannot be written."""
+    try:
+        anchor.start(checkpoint)
+    except OSError as error:
+        raise HomeInvalid(
+            "anchor", public=f"{error.filename}: {error.strerror}; the anchor must be writable"
+        ) from error

@@ -17,6 +17,7 @@ from audit.errors import LedgerCorrupt
 from audit.event import Event, encode, floor_time
 from audit.merkle import leaf_hash
 from audit.note import NoteSigner
+from audit.prepared import driver
 from audit.proof import format_proof
 from audit.schema import database_errors, writer
 from audit.store import Head
@@ -137,7 +138,7 @@ class BatchWriter:
         return results
 
     def _attempt(self, change: Change[Any], position: Position) -> _Accepted | Exception:
-        execute = self._connection.exec_driver_sql
+        execute = driver(self._connection).execute
         execute("SAVEPOINT change")
         try:
             event, value = change(self._connection, position)

@@ -12,6 +12,11 @@ from sqlalchemy import Connection
 from sqlalchemy.sql.expression import Executable
 
 
+def driver(connection: Connection) -> Any:
+    """The driver's own connection under SQLAlchemy's, inside the same transaction."""
+    return connection.connection.driver_connection
+
+
 class Prepared:
     """A statement whose values are all bound by name; columns of plain types alone."""
 
@@ -43,8 +48,7 @@ class Prepared:
     def _run(self, connection: Connection, values: dict[str, object]) -> Any:
         if self._dialect != connection.dialect.name:
             self._compile(connection)
-        driver: Any = connection.connection.driver_connection
-        cursor = driver.cursor()
+        cursor = driver(connection).cursor()
         cursor.execute(self._text, [values[name] for name in self._names])
         return cursor
 

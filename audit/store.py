@@ -14,6 +14,7 @@ from audit.errors import EventInvalid, LedgerCorrupt, ProofInvalid
 from audit.event import decode, format_time, parse_time
 from audit.merkle import EMPTY_ROOT, HASH_BYTES, leaf_hash, root_hash, tree_hash
 from audit.note import Checkpoint, Note, NoteSigner, NoteVerifier
+from audit.prepared import driver
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, tile_of, tile_reader
 
 _HEAD = "SELECT size, root, checkpoint, time FROM head WHERE one = 1"
@@ -49,7 +50,7 @@ def read_head(connection: Connection) -> Head | None:
     Raises:
         LedgerCorrupt: it is malformed.
     """
-    row = connection.exec_driver_sql(_HEAD).one_or_none()
+    row = driver(connection).execute(_HEAD).fetchone()
     if row is None:
         return None
     size, root, checkpoint, time = row
@@ -65,16 +66,16 @@ def read_head(connection: Connection) -> Head | None:
 def write_head(connection: Connection, head: Head, *, first: bool = False) -> None:
     """Write the head row."""
     values = (head.size, head.root, head.checkpoint, format_time(head.time))
-    connection.exec_driver_sql(_FIRST_HEAD if first else _NEXT_HEAD, values)
+    driver(connection).execute(_FIRST_HEAD if first else _NEXT_HEAD, values)
 
 
 def write_entries(connection: Connection, bodies: Sequence[bytes], leaves: Sequence[bytes], growth: Growth) -> None:
     """Write new entries and the subtree hashes that they complete."""
     first = growth.old_size
     rows = [(first + at, leaf, body) for at, (leaf, body) in enumerate(zip(leaves, bodies, strict=True))]
-    connection.exec_driver_sql(_ADD_ENTRY, rows)
+    driver(connection).executemany(_ADD_ENTRY, rows)
     if hashes := growth.tile_hashes():
-        connection.exec_driver_sql(_ADD_SUBTREE, hashes)
+        driver(connection).executemany(_ADD_SUBTREE, hashes)
 
 
 def read_entries(connection: Connection, first: int, count: int) -> list[tuple[int, bytes]]:

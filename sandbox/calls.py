@@ -3,12 +3,14 @@
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from audit.errors import LedgerBusy
 from audit.event import Refusal
 from audit.ledger import Ledger, Position
+from audit.prepared import Prepared
 from model_registry.aead import seal, unseal
 from model_registry.errors import StoredValueCorrupt
 from sandbox import tables
@@ -17,17 +19,13 @@ from sandbox.vault.sealing import VaultKeys
 
 _KEPT = struct.Struct(">Q32sq")  # limit in yuan, salt, valid until in Unix milliseconds
 
-# Built once: SQLAlchemy spends more on building a statement than SQLite on running it.
-_CALL = select(tables.call).where(tables.call.c.request_hash == bindparam("request_hash"))
-_SAME = (
-    select(tables.call)
-    .where(tables.call.c.input_hash == bindparam("input_hash"))
-    .order_by(tables.call.c.idx.desc())
-    .limit(1)
-)
-_KEEP = insert(tables.call)
-_LAST = select(tables.sequence.c.seq).where(tables.sequence.c.institution == bindparam("mine"))
-_COUNT = update(tables.sequence).where(tables.sequence.c.institution == bindparam("mine")).values(seq=bindparam("next"))
+_CALL = Prepared(select(tables.call).where(tables.call.c.request_hash == bindparam("request")))
+_OF_INPUT = tables.call.c.input_hash == bindparam("input")
+_SAME = Prepared(select(tables.call).where(_OF_INPUT).order_by(tables.call.c.idx.desc()))
+_KEEP = Prepared(insert(tables.call))
+_MINE = tables.sequence.c.institution == bindparam("mine")
+_LAST = Prepared(select(tables.sequence.c.seq).where(_MINE))
+_COUNT = Prepared(update(tables.sequence).where(_MINE).values(seq=bindparam("next")))
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,9 @@ class Known:
     subject_tag: str | None = None
 
 
-def find(connection: Connection, request_hash: str) -> Row[tuple[object, ...]] | None:
-    """The row of an answered call."""
-    return connection.execute(_CALL, {"request_hash": request_hash}).one_or_none()
+def find(connection: Connection, request_hash: str) -> Any:
+    """The row of an answered call; None where it was not."""
+    return _CALL.one(connection, request=request_hash)
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,10 @@ def keep(connection: Connection, keys: VaultKeys, key: CallKey, kept: Kept) -> N
     """Keeps an answer, inside the commit of its decision; every answer takes the same number of bytes."""
     body = _KEPT.pack(kept.limit, kept.salt, int(kept.valid_until.timestamp() * 1000))
     sealed = seal(subject_cipher(connection, keys, key.subject_tag), body, key.bound)
-    connection.execute(_KEEP, {**vars(key), "body": sealed})
+    _KEEP.run(connection, **vars(key), body=sealed)
 
 
-def recall(connection: Connection, keys: VaultKeys, ledger: Ledger, row: Row[tuple[object, ...]]) -> Answer:
+def recall(connection: Connection, keys: VaultKeys, ledger: Ledger, row: Any) -> Answer:
     """The answer of a call again, with a proof under today's checkpoint; raises StoredValueCorrupt, SubjectErased."""
     if row.idx >= ledger.size:  # committed this instant; the ledger has not taken notice yet
         raise LedgerBusy("a repeat overtook its answer")
@@ -108,14 +106,14 @@ def limit_for(connection: Connection, keys: VaultKeys, input_hash: str) -> int |
     Raises:
         SubjectErased: the subject has no key.
     """
-    row = connection.execute(_SAME, {"input_hash": input_hash}).one_or_none()
+    row = _SAME.one(connection, input=input_hash)
     try:
         return None if row is None else _open(connection, keys, row).limit
     except StoredValueCorrupt:
         return None
 
 
-def _open(connection: Connection, keys: VaultKeys, row: Row[tuple[object, ...]]) -> Kept:
+def _open(connection: Connection, keys: VaultKeys, row: Any) -> Kept:
     key = CallKey(row.request_hash, row.request_digest, row.input_hash, row.idx, row.subject_tag)
     limit, salt, valid_ms = _KEPT.unpack(unseal(subject_cipher(connection, keys, key.subject_tag), row.body, key.bound))
     return Kept(limit, salt, datetime.fromtimestamp(valid_ms / 1000, UTC))
@@ -125,11 +123,11 @@ def next_number(connection: Connection, institution: str) -> int:
     """The next number of an institution's calls, from 1, without gaps; 0 where the institution is not known."""
     if not institution:
         return 0
-    last = connection.scalar(_LAST, {"mine": institution})
+    last = _LAST.scalar(connection, mine=institution)
     if last is None:
         connection.execute(insert(tables.sequence).values(institution=institution, seq=1))
         return 1
-    connection.execute(_COUNT, {"mine": institution, "next": last + 1})
+    _COUNT.run(connection, mine=institution, next=last + 1)
     return int(last) + 1
 
 

@@ -4,12 +4,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from joserfc.jwk import KeySet
-from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 
 from audit.event import ConsentGranted, ConsentPaused, ConsentResumed, ConsentRevoked, Event, format_time
 from audit.ledger import Ledger, Position
+from audit.prepared import Prepared
 from model_registry.aead import seal, unseal
 from model_registry.errors import StoredValueCorrupt
 from sandbox import tables
@@ -28,13 +30,14 @@ from sandbox.errors import ConsentDuplicate, ConsentNotYours, ConsentUnknown
 from sandbox.subject_keys import ensure_subject_cipher, subject_cipher
 from sandbox.vault.sealing import VaultKeys
 
-# Built once: SQLAlchemy spends more on building a statement than SQLite on running it.
-_CONSENT = select(tables.consent).where(tables.consent.c.consent_id == bindparam("id"))
+_CONSENT = Prepared(select(tables.consent).where(tables.consent.c.consent_id == bindparam("id")))
 _REGISTERED = select(tables.consent.c.consent_id).where(
     (tables.consent.c.subject_tag == bindparam("tag")) & (tables.consent.c.authority == bindparam("authority"))
 )
-_ARTEFACT = select(tables.artefact.c.body).where(tables.artefact.c.consent_id == bindparam("id"))
-_SPEND = update(tables.consent).where(tables.consent.c.consent_id == bindparam("id")).values(uses=bindparam("spent"))
+_ARTEFACT = Prepared(select(tables.artefact.c.body).where(tables.artefact.c.consent_id == bindparam("id")))
+_SPEND = Prepared(
+    update(tables.consent).where(tables.consent.c.consent_id == bindparam("id")).values(uses=bindparam("spent"))
+)
 _EVENTS = {Change.PAUSE: ConsentPaused, Change.RESUME: ConsentResumed, Change.REVOKE: ConsentRevoked}
 
 
@@ -146,7 +149,10 @@ class ConsentStore:
         if row is None:
             raise ConsentUnknown("no such consent")
         cipher = subject_cipher(connection, self.keys, row.subject_tag)
-        raw = unseal(cipher, connection.execute(_ARTEFACT, {"id": consent_id}).scalar_one(), consent_id.encode())
+        sealed = _ARTEFACT.scalar(connection, id=consent_id)
+        if sealed is None:
+            raise StoredValueCorrupt("a consent without its artefact")
+        raw = unseal(cipher, sealed, consent_id.encode())
         consent, _ = reverify_consent(raw, self.authorities)
         signed = _columns(consent, raw, row.subject_tag, row.granted_index)
         if any(signed[name] != getattr(row, name) for name in signed.keys() - {"state", "uses"}):
@@ -169,15 +175,15 @@ def spend_use(connection: Connection, consent_id: str, max_uses: int) -> int:
     if row is None:
         raise ConsentUnknown("no such consent")
     check_usable(State(row.state), row.uses, max_uses)
-    connection.execute(_SPEND, {"id": consent_id, "spent": row.uses + 1})
+    _SPEND.run(connection, id=consent_id, spent=row.uses + 1)
     return int(row.uses) + 1
 
 
-def _row(connection: Connection, consent_id: str) -> Row[tuple[object, ...]] | None:
-    return connection.execute(_CONSENT, {"id": consent_id}).one_or_none()
+def _row(connection: Connection, consent_id: str) -> Any:
+    return _CONSENT.one(connection, id=consent_id)
 
 
-def _own(connection: Connection, consent_id: str, authority: str) -> Row[tuple[object, ...]]:
+def _own(connection: Connection, consent_id: str, authority: str) -> Any:
     row = _row(connection, consent_id)
     # Another authority's consent looks the same as none.
     if row is None or row.authority != authority:
@@ -203,7 +209,7 @@ def _columns(consent: Consent, raw: bytes, tag: str, index: int) -> dict[str, ob
     }
 
 
-def _record(row: Row[tuple[object, ...]], state: State) -> ConsentRecord:
+def _record(row: Any, state: State) -> ConsentRecord:
     return ConsentRecord(
         consent_id=row.consent_id,
         consent_hash=row.consent_hash,

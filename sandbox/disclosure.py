@@ -16,6 +16,7 @@ from typing import Final, TypedDict, Unpack
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from audit.ledger import Ledger
+from audit.prepared import Prepared
 from sandbox import tables
 from sandbox.errors import BudgetDiffers, BudgetSpent
 
@@ -28,8 +29,8 @@ _KEY = (
     & (_TABLE.institution == bindparam("to"))
     & (_TABLE.year == bindparam("in_year"))
 )
-_SPENT = select(_TABLE.bits_milli).where(_KEY)
-_CHARGE = update(tables.budget).where(_KEY).values(bits_milli=bindparam("total"))
+_SPENT = Prepared(select(_TABLE.bits_milli).where(_KEY))
+_CHARGE = Prepared(update(tables.budget).where(_KEY).values(bits_milli=bindparam("total")))
 
 Account = tuple[str, str, int]  # subject tag, institution, year
 
@@ -74,7 +75,7 @@ def charge(connection: Connection, **bill: Unpack[Bill]) -> int:
     if not _within(spent, bill):
         raise BudgetSpent("disclosure budget")
     total = spent + bill["price"]
-    if bill["price"] and connection.execute(_CHARGE, {**_key(bill), "total": total}).rowcount == 0:
+    if bill["price"] and _CHARGE.run(connection, **_key(bill), total=total) == 0:
         owner = {"subject_tag": bill["tag"], "institution": bill["institution"], "year": bill["year"]}
         connection.execute(insert(tables.budget).values(**owner, bits_milli=total))
     return total
@@ -130,7 +131,7 @@ def _within(spent: int, bill: Bill) -> bool:
 
 
 def _spent(connection: Connection, bill: Bill) -> int:
-    return int(connection.scalar(_SPENT, _key(bill)) or 0)
+    return int(_SPENT.scalar(connection, **_key(bill)) or 0)
 
 
 def _key(bill: Bill) -> dict[str, object]:

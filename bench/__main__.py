@@ -42,7 +42,7 @@ METRICS = "127.0.0.1:29464"
 def main() -> None:
     """Sets the stage, measures, reports."""
     with tempfile.TemporaryDirectory(prefix="heixia-bench-") as folder:
-        room = Room.make(Path(folder), release_quantum_ms=0, budget_bits_per_year=100_000)
+        room = Room.make(Path(folder), release_quantum_ms=0, score_deadline_ms=1000, budget_bits_per_year=100_000)
         try:
             figures = measure(room, Path(folder))
         finally:

@@ -148,9 +148,12 @@ async def build(
 
 
 async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
-    pool = await JailPool.start(
-        JailSettings(isolation=settings.isolation, score_deadline_ms=settings.score_deadline_ms)
+    jail = JailSettings(
+        isolation=settings.isolation,
+        score_deadline_ms=settings.score_deadline_ms,
+        constant_time=settings.release_quantum_ms > 0,  # answers that leave at once tell their time anyway
     )
+    pool = await JailPool.start(jail)
     if (lacking := explain_missing(pool.walls)) and not accept_weak_isolation:
         await pool.close()
         hint = "Or let evidence and receipts say that it is weak, and banks refuse it: --accept-weak-isolation"

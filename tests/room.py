@@ -20,12 +20,12 @@ __all__ = ["ACCEPT", "ALICE", "AUDITOR", "BOB", "OFFICE", "OPERATOR", "PORTAL", 
 
 
 class Room(room.Room):
-    """A room whose answers leave at once."""
+    """A room whose answers leave at once, and whose models have time on a crowded machine."""
 
     @classmethod
     def make(cls, folder: Path, *, catalog: Path | None = None, **settings: int | str) -> Self:
         """Makes a home below `folder`; `settings` replace lines of its heixia.toml."""
-        return super().make(folder, catalog=catalog, **{"release_quantum_ms": 0, **settings})
+        return super().make(folder, catalog=catalog, **{"release_quantum_ms": 0, "score_deadline_ms": 1000, **settings})
 
     def answer(self, subject: str, product: str, names: Sequence[str]) -> int:
         """Consents and asks once, as an honest pair would; returns the limit in yuan."""

@@ -8,7 +8,9 @@ from heixia.precredit.v1 import precredit_pb2 as pb
 from heixia.precredit.v1 import precredit_pb2_grpc
 
 from audit.receipt import Opening, Receipt
-from enclave_api.client.connection import Client
+from enclave_api.client.connection import Client, Refused
+
+RETRIES = 2  # of a call that found no process free: it spent nothing, and the next moment may have one
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,17 @@ class Application(Client):
         request = pb.RequestLimitRequest(
             request_id=request_id or str(uuid.uuid4()), consent_id=consent_id, subject=subject, product=product
         )
-        answer = self.call(precredit_pb2_grpc.PreCreditServiceStub(self.channel).RequestLimit, request)
+        answer = self._ask(request)
         opening = Opening(answer.receipt.salt, answer.limit.units)
         receipt = Receipt(answer.receipt.entry, answer.receipt.proof, opening)
         return Limit(answer.limit.units, answer.valid_until.ToDatetime(UTC), receipt)
+
+    def _ask(self, request: pb.RequestLimitRequest) -> pb.RequestLimitResponse:
+        ask = precredit_pb2_grpc.PreCreditServiceStub(self.channel).RequestLimit
+        for _ in range(RETRIES):
+            try:
+                return self.call(ask, request)
+            except Refused as refusal:
+                if refusal.code != "jail_unavailable":
+                    raise
+        return self.call(ask, request)

@@ -68,16 +68,16 @@ async def receive_message(sock: socket.socket, size_max: int) -> Message:
             await readable(sock)
 
 
-def receive_now(sock: socket.socket, size_max: int) -> Message:
-    """Receive the message that is there.
+def receive_now(sock: socket.socket, size_max: int) -> Message | None:
+    """Receive the message that is there; None where none is.
 
     Raises:
-        WorkerMisbehaved: none is, or it is longer than `size_max`, or the other end is gone.
+        WorkerMisbehaved: it is longer than `size_max`, or the other end is gone.
     """
     try:
         return _receive(sock, size_max)
     except BlockingIOError:
-        raise WorkerMisbehaved("silent") from None
+        return None
 
 
 def _receive(sock: socket.socket, size: int) -> Message:

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Self
 
 from sandbox.errors import JailUnavailable, WorkerMisbehaved
@@ -40,6 +40,14 @@ def closed(sock: socket.socket) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How long a process has run on a core, and how long it has stood in line for one; seconds."""
+
+    ran_s: float
+    stood_s: float
+
+
 class Handle:
     """A process reached through a socket, killed through a descriptor that cannot come to name another process."""
 
@@ -54,6 +62,16 @@ class Handle:
     def closed(self) -> bool:
         """Whether the other end is gone, or has sent what nobody asked for."""
         return closed(self.sock)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its times so far; none at all where the kernel does not say. Source: Documentation/scheduler/sched-stats."""
+        try:
+            with open(f"/proc/{self.sender}/schedstat", "rb") as file:
+                ran, stood, _ = file.read().split()
+            return Schedule(int(ran) / 1e9, int(stood) / 1e9)
+        except (OSError, ValueError):
+            return Schedule(0.0, 0.0)
 
     @property
     def resident_bytes(self) -> int:

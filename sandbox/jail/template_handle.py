@@ -14,9 +14,10 @@ from typing import Self
 from model_registry.errors import Reason
 from sandbox.errors import JailUnavailable, WorkerMisbehaved
 from sandbox.jail import channel, peer
-from sandbox.jail.processes import Handle, Zygote
+from sandbox.jail.processes import Handle, Schedule, Zygote
 from sandbox.jail.settings import WARM, JailSettings
 
+_HARDLY_S = 0.001  # an honest answer takes a tenth of it
 _COPIED_BYTES = 6 * 2**20  # of the zygote's pages a template changes about so many, which the kernel counts as before
 
 
@@ -31,7 +32,7 @@ class Template:
         self._waiting: deque[asyncio.Future[Handle]] = deque()
         self._greeting: set[asyncio.Task[None]] = set()
         self._calls = self._held = 0  # calls in progress; those of them that have a process
-        self._dead = self._retired = False
+        self._dead = self._retired = self._resting = False
         self._rest: asyncio.TimerHandle | None = None
         self._shared_bytes = handle.resident_bytes
 
@@ -102,6 +103,7 @@ class Template:
             TimeoutError: the process had a request for as long as the deadline (not in constant time).
         """
         self._calls += 1
+        self._resting = False
         try:
             process = await self._take_in_time()
             answered = False
@@ -124,7 +126,7 @@ class Template:
     async def _exchange(self, process: Handle, request: bytes, size_max: int) -> bytes:
         try:
             process.sock.send(request)  # its buffer is empty: never partial, never blocks
-            answer = await self._answer(process.sock, size_max)
+            answer = await self._answer(process, size_max)
         except TimeoutError:  # an OSError too
             raise
         except (WorkerMisbehaved, OSError) as error:
@@ -135,14 +137,21 @@ class Template:
             raise WorkerMisbehaved("answered by another process")
         return answer.body
 
-    async def _answer(self, sock: socket.socket, size_max: int) -> peer.Message:
+    async def _answer(self, process: Handle, size_max: int) -> peer.Message:
         deadline_s = self._settings.score_deadline_ms / 1000
         if not self._settings.constant_time:
             async with asyncio.timeout(deadline_s):
-                return await peer.receive_message(sock, size_max)
+                return await peer.receive_message(process.sock, size_max)
         # Fetched at the same moment whenever it came, or did not: how long a model takes may depend on what it read.
+        before = process.schedule
+        self.top_up()
         await asyncio.sleep(deadline_s)
-        return peer.receive_now(sock, size_max)
+        message = peer.receive_now(process.sock, size_max)
+        if message is None and _starved(before, process.schedule, deadline_s):
+            raise JailUnavailable("the machine gave the process no time")
+        if message is None:
+            raise WorkerMisbehaved("silent")
+        return message
 
     async def _take_in_time(self) -> Handle:
         while self._ready:
@@ -152,7 +161,7 @@ class Template:
                 return process
             process.kill()
         try:
-            async with asyncio.timeout(self._settings.score_deadline_ms / 1000):
+            async with asyncio.timeout(self._settings.process_deadline_ms / 1000):
                 return await self._wait()
         except TimeoutError:
             raise JailUnavailable("no process in time") from None
@@ -178,11 +187,12 @@ class Template:
         if not self.alive:
             return
         coming = len(self._ready) + len(self._greeting)
-        kept = 0 if self._retired else self._settings.spare
+        kept = 0 if self._retired or self._resting else self._settings.spare
         wanted = kept + len(self._waiting) - coming
         if self._warm:  # what is busy will be free again
             wanted -= self._held + len(self._waiting)
-        for _ in range(min(wanted, self._settings.one_shots_max - self._held - coming)):
+        room = self._settings.one_shots_max - self._held - coming
+        for _ in range(min(wanted, room, self._settings.forks_at_once - len(self._greeting))):
             self._order_fork()
         self._rest_later()
 
@@ -204,7 +214,7 @@ class Template:
     async def _greet(self, sock: socket.socket) -> None:
         process: Handle | None = None
         try:
-            async with asyncio.timeout(self._settings.score_deadline_ms / 1000):
+            async with asyncio.timeout(self._settings.process_deadline_ms / 1000):
                 ready = await peer.receive_message(sock, len(channel.READY) + channel.MISSING_BYTES_MAX)
             if ready.body.startswith(channel.READY) and ready.sender != self._handle.sender:
                 _check_walls(ready.body[len(channel.READY) :], self._tolerated)
@@ -222,6 +232,8 @@ class Template:
         elif waiter := self._next_waiter():
             # one failed fork fails one call: no storm of forks where memory or processes are short
             waiter.set_exception(JailUnavailable("no process"))
+        if process is not None:
+            self.top_up()
 
     def _hand_out(self, process: Handle) -> None:
         waiter = self._next_waiter()
@@ -243,7 +255,8 @@ class Template:
 
     def _let_spares_go(self) -> None:
         # a version that nobody asks keeps its template, and none of the processes that would answer
-        while self._ready and self.idle:
+        self._resting = self.idle
+        while self._ready and self._resting:
             self._ready.popleft().kill()
 
     def retire(self) -> None:
@@ -265,6 +278,16 @@ class Template:
         for future in self._waiting:
             if not future.done():
                 future.set_exception(JailUnavailable("template died"))
+
+
+def _starved(before: Schedule, after: Schedule, deadline_s: float) -> bool:
+    """Whether a silent process was kept from answering by the machine, and not by itself.
+
+    It has hardly run, and stood in line for a core: a process that computes has run, one that waits stands in no line.
+    A call is then repeated rather than answered with no offer; a model cannot bring this about.
+    """
+    ran, stood = after.ran_s - before.ran_s, after.stood_s - before.stood_s
+    return ran < _HARDLY_S and stood > deadline_s / 2
 
 
 def _check_walls(missing: bytes, tolerated: Set[str] | None) -> None:

@@ -415,7 +415,6 @@ async def test_a_version_at_rest_keeps_no_process_waiting() -> None:
         async with asyncio.timeout(10):
             while template._ready or template._greeting:
                 await asyncio.sleep(0)
-                template._let_spares_go()
         assert (await pool.score("v", vector(4.0, 0, 0))).value == 4.0
         assert pool._templates["v"] is template
     finally:

@@ -407,14 +407,17 @@ async def test_warm_isolation_keeps_its_process() -> None:
 
 async def test_a_version_at_rest_keeps_no_process_waiting() -> None:
     """After a time without calls the spares go, the template stays, and the next call is answered."""
-    pool = await JailPool.start(JailSettings(spare_idle_s=0.0))
+    pool = await JailPool.start(JailSettings())
     try:
         assert (await pool.load("v", program())).admitted
         assert (await pool.score("v", vector(3.0, 0, 0))).value == 3.0
         template = pool._templates["v"]
-        async with asyncio.timeout(10):
-            while template._ready or template._greeting:
-                await asyncio.sleep(0)
+        while greeting := list(template._greeting):
+            await asyncio.gather(*greeting)
+        assert template._ready
+        template._let_spares_go()
+        assert not template._ready
+        assert not template._greeting
         assert (await pool.score("v", vector(4.0, 0, 0))).value == 4.0
         assert pool._templates["v"] is template
     finally:

@@ -144,20 +144,24 @@ async def test_a_killed_one_shot_fails_its_call_alone(pool: JailPool, monkeypatc
     assert (await pool.score("v", vector(3.0, 0, 0))).value == 3.0
 
 
-async def test_idle_versions_give_way() -> None:
-    """Beyond the bound the least recently used template goes, and comes back when it is called."""
-    await _two_stay(JailSettings(templates_max=2, spare=1))
-    await _two_stay(JailSettings(templates_bytes_max=2 * 10 * 2**20 + 2**20, spare=1))  # about ten each
-
-
-async def _two_stay(settings: JailSettings) -> None:
+@pytest.mark.parametrize(
+    ("settings", "stay"),
+    [
+        (JailSettings(templates_max=2), 2),
+        (JailSettings(templates_bytes_max=1), 1),
+        (JailSettings(templates_bytes_max=2**40), 3),
+    ],
+)
+async def test_idle_versions_give_way(settings: JailSettings, stay: int) -> None:
+    """Beyond a number or their memory the least recently used templates go, and come back when they are called."""
     pool = await JailPool.start(settings)
     try:
         for key in ("a", "b", "c"):
             assert (await pool.load(key, program())).admitted
-        assert set(pool._templates) == {"b", "c"}
+        assert list(pool._templates) == ["a", "b", "c"][-stay:]
         assert (await pool.score("a", vector(4.0, 0, 0))).value == 4.0
-        assert set(pool._templates) == {"c", "a"}
+        assert list(pool._templates)[-1] == "a"
+        assert len(pool._templates) == stay
     finally:
         await pool.close()
 

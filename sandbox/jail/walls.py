@@ -252,7 +252,9 @@ def _no_new_privileges() -> str:
 
 
 def _template_rlimits(address_space: int, cpu_s: int, processes: int | None) -> str:
-    # only the soft CPU limit: `loaded` raises it again
+    # only the soft CPU limit: `loaded` raises it again. Process 1 of a namespace ignores its signal unless somebody
+    # handles it: the C library's _exit does, with the signal's number as the status.
+    _libc.signal(signal.SIGXCPU, ctypes.cast(_libc._exit, ctypes.c_void_p))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, resource.RLIM_INFINITY))
     _limit(resource.RLIMIT_AS, address_space)
     for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):

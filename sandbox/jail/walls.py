@@ -43,6 +43,7 @@ NAMESPACES = {
     "uts_namespace": 0x0400_0000,
     "cgroup_namespace": 0x0200_0000,
 }
+_had_namespaces = False
 NOBODY = 65_534  # the overflow id: owns nothing on a sane machine
 
 
@@ -89,16 +90,18 @@ class Origin:
 
 
 def fork_apart() -> tuple[int, Origin]:
-    """Fork into fresh namespaces, as process 1 of its own; without them where the kernel refuses.
+    """Fork into fresh namespaces, as process 1 of its own; without them where the kernel always refuses.
 
-    Only for a single-threaded process.
+    Only for a single-threaded process. Once it has had namespaces it never goes without: what was reported of the first
+    child holds for the later ones, also where the machine has run out of them meanwhile.
 
     Returns:
         (0 in the child or its process id in the parent, where it came from).
 
     Raises:
-        OSError: no process could be had at all.
+        OSError: no process could be had at all, or none with namespaces after there was one.
     """
+    global _had_namespaces  # noqa: PLW0603 - a fact about this process, as the namespaces are
     user = os.getuid()
     flags = sum(NAMESPACES.values()) | signal.SIGCHLD
     # unshare(2) cannot put the caller itself into a pid namespace; a raw clone can, with Python's own fork hooks
@@ -110,7 +113,10 @@ def fork_apart() -> tuple[int, Origin]:
     error = ctypes.get_errno()
     ctypes.pythonapi.PyOS_AfterFork_Parent()
     if pid > 0:
+        _had_namespaces = True
         return pid, Origin(user, "")
+    if _had_namespaces:
+        raise OSError(error, os.strerror(error))
     return os.fork(), Origin(user, f"clone: {os.strerror(error)}")
 
 

@@ -65,3 +65,8 @@ async def loaded(pool: JailPool, source: bytes) -> AsyncIterator[Template]:
         yield template
     finally:
         template.kill()
+
+
+def template_of(pool: JailPool, key: str) -> int:
+    """The process id of a loaded version's template."""
+    return pool._templates[key]._handle.sender

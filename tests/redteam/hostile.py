@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from sandbox.jail import channel
-from sandbox.jail.pool import JailPool
+from sandbox.jail.pool import JailPool, Program
 from sandbox.jail.processes import Template
 
 # A template taken over while loading: it reports success itself and then takes its orders for itself. The imports find
@@ -65,6 +67,13 @@ async def loaded(pool: JailPool, source: bytes) -> AsyncIterator[Template]:
         yield template
     finally:
         template.kill()
+
+
+async def load_hostile(pool: JailPool, key: str, source: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a drill loaded, and loaded again, wherever the pool loads a program, and load it under a key."""
+    load = Template.load
+    monkeypatch.setattr(Template, "load", lambda self, kind, body: load(self, channel.DRILL, source))
+    assert (await pool.load(key, Program(b"", b"", {}))).admitted
 
 
 def template_of(pool: JailPool, key: str) -> int:

@@ -1,6 +1,7 @@
 """A template taken over while loading: what docs/threat-model.md says that it can, and cannot, still do."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -46,10 +47,12 @@ def fits(limit):
     except BlockingIOError:
         return False
     return True
-def living():
+def once():
     count = next(limit for limit in range(1, most) if fits(limit))
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     return count
+def living():
+    return min(once() for _ in range(10))  # a probe of before may still count
 alone = living()
 if os.fork() == 0:
     while time.process_time() < 0.2:
@@ -106,6 +109,29 @@ async def test_it_cannot_pose_as_a_one_shot(pool: JailPool) -> None:
             await template.ask(b"hello", 100)
 
 
+async def test_its_death_is_no_signal(pool: JailPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who ends its template under some calls and not others would have a signal that costs no bits: unavailable.
+
+    Whatever a version does with a call that it was given is an answer, and priced: no offer.
+    """
+    source = hostile.TAKE_OVER + (
+        "while True:\n"
+        "    line = next_order()\n"
+        "    if os.fork() == 0:\n"
+        "        os.write(line, channel.READY)\n"
+        "        if any(os.read(line, 1000)):\n"
+        "            os.write(3, b'the server ends a template that speaks unasked')\n"
+        "            os._exit(0)\n"
+        "        os.write(line, channel.ANSWER.pack(0, 5.0))\n"
+        "        rest()\n"
+        "    os.close(line)\n"
+    )
+    await hostile.load_hostile(pool, "v", source.encode(), monkeypatch)
+    assert (await pool.score("v", vector(0.0, 0, 0))).value == 5.0
+    answer = await pool.score("v", vector(1.0, 0, 0))
+    assert (answer.status, answer.value) == (ScoreStatus.MODEL_FAILURE, 0.0)
+
+
 async def test_it_holds_no_descriptor_but_its_channel(pool: JailPool) -> None:
     """No socket of the zygote, of another version or of the server is among its descriptors."""
     source = """
@@ -141,5 +167,6 @@ async def test_it_cannot_outlive_its_version(pool: JailPool) -> None:
             shared.recv(1)
     async with asyncio.timeout(5):
         await channel.readable(shared)
-    assert shared.recv(1) == b""
+    with contextlib.suppress(ConnectionResetError):  # where an order was left unread
+        assert shared.recv(1) == b""
     shared.close()

@@ -27,6 +27,7 @@ from tests.redteam.hostile import loaded
 
 LEVELS = (0, 50_000, 100_000, 200_000, 300_000, 500_000, 800_000, 1_000_000)
 QUANTUM_MS = 50
+BUDGET_S = 0.02  # what a model has; the rest of the quantum is for the machine, which a late model has kept busy
 LATE_S = 0.06  # longer than a quantum
 # (limit before the gate, seconds since the call began) → (level, seconds since the call began at which it leaves)
 Gate = Callable[[float, float], tuple[int, float]]
@@ -37,12 +38,12 @@ def next_multiple(limit: float, elapsed_s: float) -> tuple[int, float]:
     return snap(limit, LEVELS), elapsed_s + release_delay(elapsed_s, QUANTUM_MS)
 
 
-def fixed_budget(limit: float, elapsed_s: float, budget_s: float = 0.04) -> tuple[int, float]:
+def fixed_budget(limit: float, elapsed_s: float) -> tuple[int, float]:
     """The score step takes the same time whatever a model does; who needs longer makes no offer.
 
     Late is what the model is, not what the machine is, so that nothing but the limit depends on it.
     """
-    return (snap(limit, LEVELS) if elapsed_s <= budget_s else 0), QUANTUM_MS / 1000
+    return (snap(limit, LEVELS) if elapsed_s <= BUDGET_S else 0), QUANTUM_MS / 1000
 
 
 def at_once(limit: float, elapsed_s: float) -> tuple[int, float]:
@@ -161,7 +162,7 @@ def main() -> None:
     leaks = {name: simulate(gate, options.calls) for name, gate in GATES.items()}
     if options.real:
         for name, gate in GATES.items():
-            budget_s = 0.04 if gate is fixed_budget else None
+            budget_s = BUDGET_S if gate is fixed_budget else None
             leaks[f"{name}, real processes"] = asyncio.run(measure(gate, options.real, budget_s))
     if options.json:
         print(json.dumps({name: {**asdict(leak), "limit_bound": leak.limit_bound} for name, leak in leaks.items()}))

@@ -68,7 +68,8 @@ def _carry_out(order: dict[str, Any]) -> dict[str, Any]:
     if pid == 0:
         _become_template(order, theirs.fileno(), origin, without)
     theirs.close()
-    socket.send_fds(ours, [b"F"], [child_theirs.fileno()])
+    with contextlib.suppress(BrokenPipeError):  # it has ended already, as a template may that needs no child
+        socket.send_fds(ours, [b"F"], [child_theirs.fileno()])
     child_theirs.close()
     try:
         return {"refusal": origin.refusal, **_watch(pid, ours, child_ours)}

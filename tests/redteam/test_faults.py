@@ -105,6 +105,8 @@ async def test_without_memory_a_load_is_refused() -> None:
 
 async def test_without_processes_nothing_is_had() -> None:
     """Where the machine gives no process, the pool is unavailable at once, whichever of its forks it is that fails."""
+    if os.getuid() == 0 and not harness.privileged():
+        pytest.skip("the kernel does not count the processes of a container's root that cannot become nobody")
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
     try:

@@ -7,7 +7,6 @@ import socket
 import pytest
 
 from sandbox.errors import WorkerMisbehaved
-from sandbox.jail import channel
 from sandbox.jail.pool import JailPool, Program
 from sandbox.jail.status import ScoreStatus
 from tests.redteam import hostile

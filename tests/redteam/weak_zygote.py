@@ -37,13 +37,22 @@ def main(arguments: list[str]) -> None:
     walls.die_with_parent()
     filters.SYSCALLS.update(kernel.NUMBERS)
     victim = _victim()
-    _send(sock, {"victim": victim, "secret": ctypes.addressof(_SECRET)})
+    _send(sock, {"victim": victim, "secret": ctypes.addressof(_SECRET), "refusal": _refusal()})
     while order := sock.recv(MESSAGE_BYTES_MAX):
         _send(sock, _carry_out(json.loads(order)))
 
 
 def _send(sock: socket.socket, message: object) -> None:
     sock.send(json.dumps(message).encode())
+
+
+def _refusal() -> str:
+    """Why this machine has no namespaces for us; "" where it has."""
+    pid, origin = walls.fork_apart()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return origin.refusal
 
 
 def _victim() -> int:
@@ -72,7 +81,7 @@ def _carry_out(order: dict[str, Any]) -> dict[str, Any]:
         socket.send_fds(ours, [b"F"], [child_theirs.fileno()])
     child_theirs.close()
     try:
-        return {"refusal": origin.refusal, **_watch(pid, ours, child_ours)}
+        return _watch(pid, ours, child_ours)
     finally:
         ours.close()
         child_ours.close()

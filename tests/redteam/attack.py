@@ -31,7 +31,8 @@ class Attack:
         stopped: how it ends behind all walls.
         works: outcomes of the control that show that it works, beside returning.
         positions: where it runs.
-        privileged: the control needs the machine's root, without a user namespace.
+        privileged: the control needs the machine's root, without a user namespace and with its capabilities; all that
+            together is the wall "privileges" of `alone`.
         lacking: outcome of the control → why this machine cannot show it.
     """
 
@@ -60,10 +61,10 @@ def attack(
     positions: tuple[str, ...] = BOTH,
     privileged: bool = False,
     lacking: Mapping[str, str] | None = None,
-) -> Callable[[Callable[[], object]], Callable[[], object]]:
-    """Register a function as an attack."""
+) -> Callable[[Callable[[], object]], Attack]:
+    """Make a function an attack, and register it."""
 
-    def register(function: Callable[[], object]) -> Callable[[], object]:
+    def register(function: Callable[[], object]) -> Attack:
         text = textwrap.dedent(inspect.getsource(function))
         body = text[text.index("def ") :]
         source = f"{body}\nattempt = {function.__name__}\n"
@@ -71,7 +72,7 @@ def attack(
             name, source, without, alone or {}, stopped, works, positions, privileged, {**NOT_HERE, **(lacking or {})}
         )
         ATTACKS.append(made)
-        return function
+        return made
 
     return register
 

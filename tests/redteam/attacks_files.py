@@ -34,7 +34,7 @@ def make_a_hard_link() -> object:
     return "linked"
 
 
-@attack("open a file by its handle", FILE, privileged=True, alone={"capabilities": "refused: EPERM"})
+@attack("open a file by its handle", FILE, privileged=True, alone={"privileges": "refused: EPERM"})
 def open_by_handle() -> object:
     handle = buffer(struct.pack("=Ii", 128, 0), 136)
     call("name_to_handle_at", -100, b"/etc", handle, buffer(b"", 8), 0)

@@ -4,7 +4,8 @@ import pyseccomp
 import pytest
 
 from sandbox.jail import filters
-from tests.redteam import harness, kernel
+from tests.redteam import attacks_kernel, harness, kernel
+from tests.redteam.attack import BOTH, KILLED
 
 X32 = 0x4000_0000
 # uretprobe, uprobe: Linux on x86-64 lets them past every filter, and refuses whom no probe has sent (SIGILL, ENXIO)
@@ -24,6 +25,15 @@ def test_what_no_rule_allows_kills(deep: bool, rules: tuple[filters.Rule, ...]) 
         alive = set(runner.sweep(NUMBERS, deep=deep))
     # the harness waits for its children, which the product's template may not; the filter of a one-shot kills it
     assert alive - PAST_FILTERS - {kernel.NUMBERS["wait4"][kernel.COLUMN]} == unconditional(rules)
+
+
+@pytest.mark.skipif(kernel.COLUMN != 0, reason="x86-64 alone has a second entry")
+def test_the_second_entry_is_closed_to_whoever_can_run_code() -> None:
+    """With executable memory allowed, and nothing else, a call by the 32-bit entry still kills."""
+    with harness.running() as runner:
+        for position in BOTH:
+            assert runner.run(attacks_kernel.map_executable, position, ["seccomp:mmap"]).end == "worked"
+            assert runner.run(attacks_kernel.use_int80, position, ["seccomp:mmap"]).end == KILLED
 
 
 @pytest.mark.parametrize("name", kernel.NUMBERS)

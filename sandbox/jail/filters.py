@@ -77,6 +77,9 @@ def _exactly(argument: int, value: int) -> Test:
 _PROT_EXEC, _MAP_TYPE, _MAP_PRIVATE, _MAP_ANONYMOUS = 4, 0x0F, 0x02, 0x20
 _FORK = 0x0120_0000 | signal.SIGCHLD  # CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID: fork() as glibc calls it, no thread
 _PR_SET_PDEATHSIG, _PR_GET_SECCOMP = 1, 21
+_SECCOMP_SET_MODE_FILTER = 1
+_FUTEX_COMMAND = 0xFFFF_FFFF & ~(128 | 256)  # beside the private flag and the choice of clock
+_FUTEX = (0, 1, 9, 10)  # WAIT, WAKE and their bitset forms; not the locks whose word names an owner by process id
 _MADVICE = (4, 8, 14, 15)  # DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE; not MERGEABLE, whose timing tells of other processes
 
 _COMPUTE = (
@@ -92,12 +95,13 @@ _COMPUTE = (
     Rule("mremap"),
     Rule("brk"),
     *(Rule("madvise", (_exactly(2, advice),)) for advice in _MADVICE),
-    Rule("futex"),
+    *(Rule("futex", (Test(1, _FUTEX_COMMAND, command),)) for command in _FUTEX),
     Rule("rt_sigreturn"),
     Rule("restart_syscall"),
     Rule("sched_yield"),
-    Rule("sched_getaffinity"),
-    Rule("clock_gettime"),
+    # of itself alone: of others both would tell one call whether, and how hard, another is at work
+    Rule("sched_getaffinity", (_exactly(0, 0),)),
+    Rule("clock_gettime", (Test(0, 0x8000_0000, 0),)),  # a negative clock is another process's CPU time
     Rule("gettimeofday"),
     Rule("getrandom"),
     Rule("exit"),
@@ -117,9 +121,10 @@ TEMPLATE = (
     Rule("close"),
     Rule("close_range"),
     Rule("prlimit64", (_exactly(0, 0),)),
-    Rule("prctl", (_exactly(0, _PR_SET_PDEATHSIG),)),
+    Rule("prctl", (_exactly(0, _PR_SET_PDEATHSIG), _exactly(1, signal.SIGKILL))),  # set, never lifted
     Rule("prctl", (_exactly(0, _PR_GET_SECCOMP),)),
-    Rule("seccomp"),
+    # no flags: a listener would see, and answer, its children's calls
+    Rule("seccomp", (_exactly(0, _SECCOMP_SET_MODE_FILTER), _exactly(1, 0))),
 )
 
 

@@ -46,6 +46,7 @@ NAMESPACES = {
     "uts_namespace": 0x0400_0000,
     "cgroup_namespace": 0x0200_0000,
 }
+_had_namespaces = False
 NOBODY = 65_534  # the overflow id: owns nothing on a sane machine
 
 
@@ -92,16 +93,18 @@ class Origin:
 
 
 def fork_apart() -> tuple[int, Origin]:
-    """Fork into fresh namespaces, as process 1 of its own; without them where the kernel refuses.
+    """Fork into fresh namespaces, as process 1 of its own; without them where the kernel always refuses.
 
-    Only for a single-threaded process.
+    Only for a single-threaded process. Once it has had namespaces it never goes without: what was reported of the first
+    child holds for the later ones, also where the machine has run out of them meanwhile.
 
     Returns:
         (0 in the child or its process id in the parent, where it came from).
 
     Raises:
-        OSError: no process could be had at all.
+        OSError: no process could be had at all, or none with namespaces after there was one.
     """
+    global _had_namespaces  # noqa: PLW0603 - a fact about this process, as the namespaces are
     user = os.getuid()
     flags = sum(NAMESPACES.values()) | signal.SIGCHLD
     # unshare(2) cannot put the caller itself into a pid namespace; a raw clone can, with Python's own fork hooks
@@ -113,7 +116,10 @@ def fork_apart() -> tuple[int, Origin]:
     error = ctypes.get_errno()
     ctypes.pythonapi.PyOS_AfterFork_Parent()
     if pid > 0:
+        _had_namespaces = True
         return pid, Origin(user, "")
+    if _had_namespaces:
+        raise OSError(error, os.strerror(error))
     return os.fork(), Origin(user, f"clone: {os.strerror(error)}")
 
 
@@ -305,7 +311,9 @@ def _no_new_privileges() -> str:
 
 
 def _template_rlimits(address_space: int, cpu_s: int, processes: int | None) -> str:
-    # only the soft CPU limit: `loaded` raises it again
+    # only the soft CPU limit: `loaded` raises it again. Process 1 of a namespace ignores its signal unless somebody
+    # handles it: the C library's _exit does, with the signal's number as the status.
+    _libc.signal(signal.SIGXCPU, ctypes.cast(_libc._exit, ctypes.c_void_p))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, resource.RLIM_INFINITY))
     _limit(resource.RLIMIT_AS, address_space)
     for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):

@@ -1,8 +1,4 @@
-"""The jail with real processes: what it answers, what it survives, and what its walls stop.
-
-A hostile model cannot be made from admitted ONNX, so the walls are tried by drills: Python that runs in a model's place
-and does what a model that has taken over its process would do.
-"""
+"""The jail with real processes: what it answers and what it survives. What its walls stop is tried in tests/redteam."""
 
 import asyncio
 import os
@@ -24,7 +20,6 @@ from sandbox.jail.status import ScoreStatus
 from tests.unit.jail import models
 from tests.unit.jail.models import content, linear, manifest, unary, vector
 
-Survey = dict[str, dict[str, str]]
 SETTINGS = JailSettings(score_deadline_ms=2_000, load_deadline_ms=8_000, memory_bytes_max=256 * 2**20)
 
 
@@ -185,94 +180,12 @@ def _assert_ends(handle: int) -> None:
     os.close(handle)
 
 
-# --- the walls, tried -------------------------------------------------------------------------------------------------
-
-PRELUDE = """
-import ctypes, os, socket, signal, struct
-libc = ctypes.CDLL(None, use_errno=True)
-def call(number, *arguments):
-    result = libc.syscall(ctypes.c_long(number), *arguments)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return str(result).encode()
-"""
-
-# what a taken-over process would try first; x86-64 numbers where Python has no function
-ATTEMPTS = {
-    "open a file": "os.open('/etc/passwd', os.O_RDONLY)",
-    "open the process table": "os.open('/proc/self/maps', os.O_RDONLY)",
-    "list the root": "os.listdir('/')",
-    "create a file": "os.open('/x', os.O_CREAT | os.O_WRONLY)",
-    "open an internet socket": "socket.socket()",
-    "open a unix socket": "socket.socket(socket.AF_UNIX)",
-    "open a netlink socket": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
-    "make a socket pair": "socket.socketpair()",
-    "make a pipe": "os.pipe()",
-    "make a memory file": "os.memfd_create('x')",
-    "fork": "os.fork()",
-    "run a program": "os.execv('/bin/sh', ['sh'])",
-    "signal the template": "os.kill(1, signal.SIGKILL)",
-    "signal itself": "os.kill(os.getpid(), 0)",
-    "wait for a child": "os.wait()",
-    "trace the template": "call(101, 16, 1, 0, 0)",
-    "read the template's memory": "call(310, 1, None, 0, None, 0, 0)",
-    "mount": "call(165, b'none', b'/', b'tmpfs', 0, None)",
-    "leave the namespace": "call(308, 0, 0)",
-    "make a namespace": "call(272, 0x10000000)",
-    "change the root": "call(161, b'/')",
-    "io_uring": "call(425, 1, None)",
-    "userfaultfd": "call(323, 0)",
-    "bpf": "call(321, 0, None, 0)",
-    "keyrings": "call(250, 0, -3, 1)",
-    "perf events": "call(298, None, 0, -1, -1, 0)",
-    "system V shared memory": "call(29, 1, 4096, 0o1777)",
-    "message queues": "call(240, b'/x', 0o102, 0o600, None)",
-    "executable memory": "call(9, None, 4096, 7, 0x22, -1, 0)",
-    "shared memory": "call(9, None, 4096, 3, 0x21, -1, 0)",
-    "be dumpable again": "call(157, 4, 1, 0, 0, 0)",
-    "loosen the filter": "call(317, 1, 0, None)",
-    "duplicate the channel": "os.dup(3)",
-    "steal a descriptor": "call(438, 3, 0, 0)",
-}
-
-
-@pytest.fixture(scope="module")
-def survey() -> Survey:
-    """Every attempt in both positions, in one pool: name → position → how it ended."""
-
-    async def gather() -> Survey:
-        pool = await JailPool.start(SETTINGS)
-        try:
-            return {name: await both(pool, attempt) for name, attempt in ATTEMPTS.items()}
-        finally:
-            await pool.close()
-
-    async def both(pool: JailPool, attempt: str) -> dict[str, str]:
-        one_shot = f"{PRELUDE}\ndef run(request):\n    {attempt}\n    return b'done'"
-        template = f"{PRELUDE}\n{attempt}\ndef run(request):\n    return b'done'"
-        return {
-            "one-shot": (await pool.drill(one_shot.encode())).ended,
-            "template": (await pool.drill(template.encode())).ended,
-        }
-
-    return asyncio.run(gather())
-
-
-@pytest.mark.parametrize("name", ATTEMPTS)
-def test_a_one_shot_that_reaches_out_is_killed(name: str, survey: Survey) -> None:
-    """Each attempt ends the process before it can say that it was done."""
-    assert survey[name]["one-shot"] == "ended"
-
-
-@pytest.mark.parametrize("name", sorted(set(ATTEMPTS) - {"fork", "duplicate the channel", "loosen the filter"}))
-def test_a_template_that_reaches_out_is_killed(name: str, survey: Survey) -> None:
-    """The template's walls stop the same, but for what it needs to make one-shots."""
-    assert survey[name]["template"] == "ended"
+# --- drills -----------------------------------------------------------------------------------------------------------
 
 
 async def test_the_drill_itself_works(pool: JailPool) -> None:
-    """The control: a harmless drill answers, so that `ended` above means killed; errors come back as text."""
-    done = await pool.drill(f"{PRELUDE}\ndef run(request):\n    return request + b'!'".encode(), b"hello")
+    """A harmless drill answers, and errors come back as text; what the walls stop is tried in tests/redteam."""
+    done = await pool.drill(b"def run(request):\n    return request + b'!'", b"hello")
     assert (done.ended, done.answer) == ("answered", b"hello!")
     failed = await pool.drill(b"def run(request):\n    raise ValueError('no')")
     assert failed.answer == b"!ValueError: no"

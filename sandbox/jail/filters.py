@@ -28,7 +28,6 @@ SYSCALLS = {
     "brk": (12, 214),
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
-    "sched_yield": (24, 124),
     "mremap": (25, 216),
     "madvise": (28, 233),
     "recvmsg": (47, 212),
@@ -98,7 +97,6 @@ _COMPUTE = (
     *(Rule("futex", (Test(1, _FUTEX_COMMAND, command),)) for command in _FUTEX),
     Rule("rt_sigreturn"),
     Rule("restart_syscall"),
-    Rule("sched_yield"),
     # of itself alone: of others both would tell one call whether, and how hard, another is at work
     Rule("sched_getaffinity", (_exactly(0, 0),)),
     Rule("clock_gettime", (Test(0, 0x8000_0000, 0),)),  # a negative clock is another process's CPU time

@@ -290,6 +290,13 @@ def clock_oracle() -> object:
     return call("clock_gettime", (~1 << 3) | 2, buffer(b"", 16))  # CPU time of process 1
 
 
+# A silent process that stood in line for a core is taken for starved, and its call costs no bits.
+@attack("stand in line for a core at will")
+def stand_in_line() -> object:
+    os.sched_yield()
+    return "stood"
+
+
 @attack("outlive its parent")
 def outlive_its_parent() -> object:
     return call("prctl", 1, 0, 0, 0, 0)

@@ -151,8 +151,8 @@ class JailPool:
             vector: eight bytes a field, little-endian float64, in manifest order.
 
         Raises:
-            JailUnavailable: not loaded, no one-shot within the deadline, or template or zygote died twice under
-                the call; nothing left the walls, the call may be repeated.
+            JailUnavailable: not loaded, no process within the deadline, no core for it within its slot, or the zygote
+                died twice under the call; nothing left the walls, the call may be repeated.
         """
         if len(vector) > channel.REQUEST_BYTES_MAX or not vector:
             return ScoreAnswer(ScoreStatus.BAD_REQUEST, 0.0)

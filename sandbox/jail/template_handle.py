@@ -98,8 +98,8 @@ class Template:
             size_max: largest answer taken, in bytes.
 
         Raises:
-            JailUnavailable: no process could be had within the deadline, or the template died under it.
-            WorkerMisbehaved: the process ended without an answer, or answered out of turn.
+            JailUnavailable: no process could be had within the deadline, or the zygote died.
+            WorkerMisbehaved: the process, or its template, ended without an answer, or answered out of turn.
             TimeoutError: the process had a request for as long as the deadline (not in constant time).
         """
         self._calls += 1
@@ -130,8 +130,10 @@ class Template:
         except TimeoutError:  # an OSError too
             raise
         except (WorkerMisbehaved, OSError) as error:
-            if not self.alive:
-                raise JailUnavailable("template died") from error
+            # What a version does with a call that it was given is an answer, and priced: were its template's death
+            # told apart from its silence, a version taken over could say one bit a call for nothing.
+            if not self.zygote.alive:
+                raise JailUnavailable("zygote died") from error
             raise WorkerMisbehaved("no answer") from error
         if answer.sender != process.sender:
             raise WorkerMisbehaved("answered by another process")

@@ -7,7 +7,7 @@ import pytest
 
 from sandbox.jail import channel
 from sandbox.jail.pool import JailPool, Program
-from sandbox.jail.processes import Template
+from sandbox.jail.template_handle import Template
 
 # A template taken over while loading: it reports success itself and then takes its orders for itself. The imports find
 # what the zygote has imported; the socket object was made before the filter, as making one asks the kernel things.

@@ -20,8 +20,8 @@ import numpy as np
 from sandbox.errors import JailUnavailable, WorkerMisbehaved
 from sandbox.gate import release_delay, snap
 from sandbox.jail.pool import JailPool
-from sandbox.jail.processes import Template
 from sandbox.jail.settings import JailSettings
+from sandbox.jail.template_handle import Template
 from tests.redteam.estimate import Codes, Information, information
 from tests.redteam.hostile import loaded
 

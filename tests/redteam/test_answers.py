@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox.jail import channel
+from sandbox.jail import channel, peer
 from sandbox.jail.pool import JailPool, Program
 from sandbox.jail.status import ScoreStatus
 from tests.redteam import hostile
@@ -48,18 +48,18 @@ async def test_another_process_cannot_answer(pool: JailPool, process: str, ended
 
 async def test_a_second_report_ends_a_template(pool: JailPool) -> None:
     """Who speaks unasked is taken for dead, and ended."""
-    source = f"{_IMPORTS}os.write(3, channel._HEADER.pack(channel.REPORT, 2) + b'[]')\ndef run(request):\n    pass"
+    source = f"{_IMPORTS}os.write(3, channel.HEADER.pack(channel.REPORT, 2) + b'[]')\ndef run(request):\n    pass"
     async with hostile.loaded(pool, source.encode()) as template:
-        await channel.readable(template._handle.sock)
+        await peer.readable(template._handle.sock)
         assert not template.alive
 
 
 @pytest.mark.parametrize(
     ("report", "ended"),
     [
-        ("channel._HEADER.pack(channel.REPORT, channel.REPORT_BYTES_MAX + 1)", "ended"),
-        ("channel._HEADER.pack(channel.FORK, 0)", "ended"),
-        ("channel._HEADER.pack(channel.REPORT, 20) + b'[' * 20", "ended"),
+        ("channel.HEADER.pack(channel.REPORT, channel.REPORT_BYTES_MAX + 1)", "ended"),
+        ("channel.HEADER.pack(channel.FORK, 0)", "ended"),
+        ("channel.HEADER.pack(channel.REPORT, 20) + b'[' * 20", "ended"),
         ("b''", "answered"),
     ],
 )

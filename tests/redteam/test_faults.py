@@ -14,9 +14,9 @@ import pytest
 from sandbox.errors import JailUnavailable, WorkerMisbehaved
 from sandbox.jail import channel
 from sandbox.jail.pool import JailPool, Program
-from sandbox.jail.processes import Template
 from sandbox.jail.settings import JailSettings
 from sandbox.jail.status import ScoreStatus
+from sandbox.jail.template_handle import Template
 from tests.redteam import harness, hostile
 from tests.unit.jail.models import content, linear, manifest, vector
 
@@ -129,7 +129,7 @@ async def test_a_template_out_of_processes_fails_its_own_calls(pool: JailPool) -
 
 @pytest.mark.parametrize(
     "words",
-    ["channel.REPORT", "channel._HEADER.pack(channel.REPORT, 9)", "channel._HEADER.pack(channel.REPORT, 9) + b'['"],
+    ["channel.REPORT", "channel.HEADER.pack(channel.REPORT, 9)", "channel.HEADER.pack(channel.REPORT, 9) + b'['"],
 )
 async def test_a_report_cut_short_is_a_refusal(pool: JailPool, words: str) -> None:
     """Half a header, a header alone, half a body: the end of the template, not a wait for the rest."""

@@ -98,8 +98,15 @@ def _leave_out(without: set[str], *, waits: bool) -> None:
     watching = [filters.Rule("wait4")] if waits else []  # the one thing that this template has beyond the product's
     walls._build = leave_out
     walls.NAMESPACES = {k: v for k, v in _NAMESPACES.items() if k not in without and "namespaces" not in without}
-    walls._TEMPLATE_FILTER = filters.assemble((*filters.TEMPLATE, *extra, *watching))
-    walls._ONE_SHOT_FILTER = filters.assemble((*filters.ONE_SHOT, *extra))
+    walls._TEMPLATE_FILTER = walls._Program((*filters.TEMPLATE, *extra, *watching))
+    walls._ONE_SHOT_FILTER = walls._Program((*filters.ONE_SHOT, *extra))
+
+
+def _enter_one_shot(without: set[str]) -> walls.WallReport:
+    made = walls.OneShotWalls(LIMITS)
+    kept: Any = tuple(wall for wall in made._walls if wall[0] not in without)
+    made._walls = kept
+    return {name: {"on": False, "why": "left out"} for name in without if name.startswith("one_shot")} | made.enter()
 
 
 def _watch(pid: int, ours: socket.socket, child: socket.socket) -> dict[str, Any]:
@@ -151,19 +158,19 @@ def _become_template(order: dict[str, Any], descriptor: int, origin: walls.Origi
         child_end = socket.recv_fds(sock, 10, 1)[1][0]
         if order["position"] == "sweep":
             _sweep(order["numbers"], order["deep"], child_end)
-        _tell({"child": ending(_one_shot(report, child_end, lambda: _attempt(program)))})
+        _tell({"child": ending(_one_shot(report, child_end, without, lambda: _attempt(program)))})
     except BaseException as error:
         _tell({"end": f"broken: {error!r}"})
     finally:
         os._exit(0)
 
 
-def _one_shot(report: walls.WallReport, descriptor: int, run: Callable[[], object]) -> int:
+def _one_shot(report: walls.WallReport, descriptor: int, without: set[str], run: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         try:
             os.dup2(descriptor, walls.CHANNEL_FD, inheritable=False)
-            report.update(walls.enter_one_shot(LIMITS))
+            report.update(_enter_one_shot(without))
             _tell({"missing": _missing(report)})
             run()
         finally:
@@ -179,7 +186,7 @@ def _sweep(numbers: list[int], deep: bool, child_end: int) -> NoReturn:
         child = os.fork()
         if child == 0:
             if deep:
-                walls.enter_one_shot(LIMITS)
+                _enter_one_shot(set())
             with contextlib.suppress(OSError):
                 kernel.call_number(number, -1, -1, -1, -1, -1, -1)
             os._exit(0)

@@ -46,21 +46,22 @@ def run_template(descriptor: int, limits: walls.Limits, origin: walls.Origin) ->
         limits: resource limits.
         origin: what walls.fork_apart says about it.
     """
+    facts: dict[str, Any] = {}
     try:
         os.dup2(descriptor, walls.CHANNEL_FD)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=walls.CHANNEL_FD)
         report = walls.enter_template(limits, origin)  # (1)
         channel.send_frame(walls.CHANNEL_FD, channel.HELLO, b"")  # (2)
         kind, body, _ = channel.receive_frame(sock, channel.LOAD_BYTES_MAX)  # (3)
-        program = _load(kind, body, report)
+        program = _load(kind, body, report, facts)
         del body
         walls.loaded()
         gc.collect()
         gc.freeze()  # the children's collector must not touch, and so copy, what they share with their parent
-        channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_reasons(()))  # (4)
+        channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_report((), facts))  # (4)
         _serve(sock, program, limits, report)  # (5)
     except ModelRefused as error:
-        channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_reasons(error.reasons))
+        channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_report(error.reasons, facts))
     except BaseException:  # noqa: S110
         pass
     finally:
@@ -98,9 +99,9 @@ def _run_one_shot(descriptor: int, program: Loaded, limits: walls.Limits, report
         os._exit(0)
 
 
-def _load(kind: bytes, body: bytes, report: walls.WallReport) -> Loaded:
+def _load(kind: bytes, body: bytes, report: walls.WallReport, facts: dict[str, Any]) -> Loaded:
     if kind == channel.LOAD:
-        return _load_model(body)
+        return _load_model(body, facts)
     if kind == channel.DRILL:
         return _load_drill(body)
     if kind == channel.PROBE:
@@ -108,9 +109,9 @@ def _load(kind: bytes, body: bytes, report: walls.WallReport) -> Loaded:
     raise EOFError
 
 
-def _load_model(body: bytes) -> Loaded:
+def _load_model(body: bytes, facts: dict[str, Any]) -> Loaded:
     manifest, content, codes = channel.split_program(body)
-    scorer = Scorer.load(manifest, content, json.loads(codes))
+    scorer = Scorer.load(manifest, content, json.loads(codes), facts)
 
     def answer(request: bytes) -> bytes:
         status, value = scorer.limit(request)

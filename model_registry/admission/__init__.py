@@ -18,7 +18,7 @@ from model_registry.admission import binding, bounds
 from model_registry.admission.categories import Categories, categories_of
 from model_registry.admission.graph import Order, graph_reasons, needed, order
 from model_registry.admission.message import OPSETS, message_reasons, parse, versions_of
-from model_registry.admission.values import Totals, Value
+from model_registry.admission.values import Totals
 from model_registry.admission.view import ManifestView, Refusal, TensorInput, clip, domain_of, kind_name
 from model_registry.admission.walk import walk
 from model_registry.errors import Reason
@@ -107,12 +107,10 @@ def _bound(
     facts["zipmap"] = "cut" if manifest.output_name in sorted_.tails else "beside" if sorted_.tails else "none"
     view = ManifestView(manifest.inputs, output, manifest.output_index)
     known = categories_of(sorted_.nodes, inputs, totals.values)
-    return Admission((), facts, view, _runnable(proto, sorted_, inputs, output, totals.values[output]), known)  # (7)
+    return Admission((), facts, view, _runnable(proto, sorted_, inputs, output), known)  # (7)
 
 
-def _runnable(
-    proto: onnx.ModelProto, sorted_: Order, inputs: list[TensorInput], output: str, value: Value
-) -> bytes:
+def _runnable(proto: onnx.ModelProto, sorted_: Order, inputs: list[TensorInput], output: str) -> bytes:
     """What onnxruntime gets: written by us, so that it reads nothing that was not judged."""
     nodes = needed(sorted_.nodes, output)
     read = {name for node in nodes for name in node.input} | {output}
@@ -121,8 +119,7 @@ def _runnable(
     graph.node.extend(nodes)
     graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in read)
     graph.input.extend(given for given in proto.graph.input if given.name in bound)
-    made = graph.output.add(name=output)
-    made.type.tensor_type.elem_type = value.kind
+    graph.output.add(name=output)  # its type is onnxruntime's to infer
     for part in (*graph.node, *graph.initializer, *graph.input):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")

@@ -6,10 +6,12 @@ import onnx
 
 from model_registry.admission.bounds import FIELD_WIDTH_MAX
 from model_registry.admission.graph import MAPS
+from model_registry.admission.tensors import contents
 from model_registry.admission.values import Value, attributes_of
 from model_registry.admission.view import DTYPES, NAMES, ManifestView, Refusal, T, TensorInput, clip, kind_name
 from model_registry.errors import Reason
 
+_COLUMN_LISTS = {"offset", "scale", "imputed_value_floats", "coefficients", "support_vectors"}
 NUMBERS = {T.FLOAT, T.DOUBLE, T.INT64, T.INT32, T.BOOL}
 _NO_TENSOR = "maps, sequences, optionals and sparse tensors are refused; take one tensor, or one for each field"
 _NO_MAP = " (DictVectorizer: train on the columns themselves; initial_types of skl2onnx names one input for each)"
@@ -92,32 +94,49 @@ def _derive(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> TensorInput:
 
 
 def _width_by_reader(graph: onnx.GraphProto, name: str) -> int | None:
-    """How many columns the first operator that counts them takes; followed through what keeps the columns."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    names = {name}
+    """How many columns the operators that read an input count; followed through what keeps the columns.
+
+    The first that says it exactly counts; else the highest column that a tree or a selection reads.
+    """
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    names, least = {name}, 0
     for node in graph.node:  # exporters write them in order
-        if not node.input or node.input[0] not in names:
+        if not names.intersection(node.input):
             continue
-        if (found := _columns(node, shapes)) is not None:
+        if (found := _columns(node, names, stored)) is not None:
             return found
-        if node.op_type in ("Cast", "Identity", "Normalizer", "Binarizer"):
-            names.add(node.output[0])
-    return None
+        least = max(least, _highest(node, stored) + 1)
+        if node.op_type in ("Cast", "Identity", "Normalizer", "Binarizer", "Reshape", "Unsqueeze"):
+            names.update(node.output)
+    return least or None
 
 
-def _columns(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int | None:
+def _columns(node: onnx.NodeProto, names: set[str], stored: Mapping[str, onnx.TensorProto]) -> int | None:
     told = attributes_of(node)
-    lists = {name: len(told[name]) for name in ("offset", "scale", "imputed_value_floats", "coefficients") if name in told}
+    lists = {name: len(value) for name, value in told.items() if name in _COLUMN_LISTS}
     if node.op_type in ("Scaler", "Imputer"):
         return next((n for n in lists.values() if n > 1), None)
     if node.op_type in ("LinearRegressor", "LinearClassifier"):
         rows = told.get("targets", 1) if node.op_type == "LinearRegressor" else max(1, len(told.get("intercepts", ())))
         return lists.get("coefficients", 0) // max(1, rows) or None
-    if node.op_type.startswith("TreeEnsemble"):
-        return max(told.get("nodes_featureids", ()), default=-1) + 1 or None
-    if node.op_type in ("MatMul", "Gemm") and len(node.input) > 1 and len(shape := shapes.get(node.input[1], ())) == 2:
-        return int(shape[1 if told.get("transB") else 0])
+    if node.op_type in ("SVMClassifier", "SVMRegressor"):
+        return lists.get("support_vectors", 0) // max(1, told.get("n_supports", sum(told.get("vectors_per_class", ())))) or None
+    if node.op_type in ("MatMul", "Gemm") and node.input[0] in names:
+        dims = stored[node.input[1]].dims if node.input[1] in stored else ()
+        return int(dims[1 if told.get("transB") else 0]) if len(dims) == 2 else None
+    if node.op_type in ("Add", "Sub", "Mul", "Div", "Less", "Greater", "Equal", "Where"):
+        widths = [stored[name].dims[-1] for name in node.input if name in stored and stored[name].dims]
+        return next((int(width) for width in widths if width > 1), None)
     return None
+
+
+def _highest(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> int:
+    if node.op_type.startswith("TreeEnsemble"):
+        return max(attributes_of(node).get("nodes_featureids", ()), default=-1)
+    if node.op_type == "ArrayFeatureExtractor" and node.input[1] in stored:
+        data = contents(stored[node.input[1]])
+        return int(data.max()) if data is not None and data.size else -1
+    return -1
 
 
 def bind_output(

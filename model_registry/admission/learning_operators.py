@@ -182,11 +182,6 @@ def _no_zip_map(node: Node) -> list[Dims]:
     raise Unknown
 
 
-def _tree_kinds(node: Node) -> list[int]:
-    # doubles in, doubles out; the older operators give floats whatever comes in
-    return [node.value(0).kind if node.value(0).kind == T.DOUBLE else T.FLOAT]
-
-
 LEARNING_OPERATORS: dict[str, Operator] = {
     "ArrayFeatureExtractor": Operator(_extract),
     "Binarizer": Operator(same),
@@ -206,7 +201,7 @@ LEARNING_OPERATORS: dict[str, Operator] = {
         trees.ensemble_dims, _score_kinds, check=trees.check_ensemble, work=trees.ensemble_work
     ),
     "TreeEnsembleRegressor": Operator(
-        trees.ensemble_dims, _tree_kinds, check=trees.check_ensemble, work=trees.ensemble_work
+        trees.ensemble_dims, kind_is(T.FLOAT), check=trees.check_ensemble, work=trees.ensemble_work
     ),
     "ZipMap": Operator(_no_zip_map),
 }

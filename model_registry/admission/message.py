@@ -76,6 +76,9 @@ def message_reasons(proto: onnx.ModelProto) -> Iterator[Reason]:
         yield from _node_reasons(node, node_place(position, node), versions)
     for tensor in graph.initializer:
         yield from tensor_reasons(tensor, f"initializer {clip(tensor.name)}")
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if any(not 0 <= dim.dim_value <= bounds.ELEMENTS_MAX for dim in value.type.tensor_type.shape.dim):
+            yield Reason("shape_refused", f"value {clip(value.name)}", "absurd dimensions")
 
 
 def versions_of(proto: onnx.ModelProto) -> dict[str, int]:
@@ -98,7 +101,7 @@ def _model_reasons(proto: onnx.ModelProto) -> Iterator[Reason]:
         yield Reason("sparse_refused", "graph", "sparse initializers are refused; store them dense")
     if proto.graph.quantization_annotation:
         yield Reason("quantization_refused", "graph", "quantization annotations are refused; export in float")
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     for entry in proto.opset_import:
         domain = domain_of(entry.domain)
         allowed, where = OPSETS.get(domain), f"domain {clip(domain) or 'ai.onnx'}"
@@ -107,12 +110,12 @@ def _model_reasons(proto: onnx.ModelProto) -> Iterator[Reason]:
             # exporters declare the domains they might use; without a node they say nothing
             if used:
                 yield Reason("domain_refused", where, "only ai.onnx and ai.onnx.ml are known here")
-        elif domain in seen or entry.version not in allowed:
-            text = f"operator set must be one of {allowed[0]}..{allowed[-1]}, given once"
+        elif seen.get(domain, entry.version) != entry.version or entry.version not in allowed:
+            text = f"operator set must be one of {allowed[0]}..{allowed[-1]}, and but one"
             yield Reason("version_refused", where, text)
         elif domain == "" and used and entry.version < TENSOR_OPSET_MIN:
             yield Reason("version_refused", where, f"export with operator set {TENSOR_OPSET_MIN} or later")
-        seen.add(domain)
+        seen[domain] = entry.version  # skl2onnx writes some twice
 
 
 def _note_reasons(proto: onnx.ModelProto) -> Iterator[Reason]:

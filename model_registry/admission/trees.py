@@ -42,7 +42,7 @@ def check_ensemble(node: Node) -> None:
     rooted = np.ones(count, bool)
     for reached in children:
         rooted[reached] = False
-    if np.unique(trees[rooted]).size != rooted.sum() or np.unique(trees).size != rooted.sum():
+    if _distinct(trees[rooted])[0].size != rooted.sum() or _distinct(trees)[0].size != rooted.sum():
         _bad(node, "a tree has not exactly one root")
     _follow(node, count, inner, children, np.flatnonzero(rooted))
     _targets(node, places)
@@ -96,11 +96,11 @@ def check_tree_ensemble(node: Node) -> None:
     children, inner = [], []
     for side in ("true", "false"):
         to, leaf = _whole(node, f"nodes_{side}nodeids"), _whole(node, f"nodes_{side}leafs")
-        if to.min() < 0 or (to >= np.where(leaf != 0, leaves, count)).any() or not np.isin(leaf, (0, 1)).all():
+        if to.min() < 0 or (to >= np.where(leaf != 0, leaves, count)).any() or (leaf & ~1).any():
             _bad(node, "a branch leads to a node or leaf that is not there")
         inner.append(np.flatnonzero(leaf == 0))
         children.append(to[leaf == 0])
-    roots, targets = np.unique(_whole(node, "tree_roots")), _whole(node, "leaf_targetids")
+    roots, targets = _distinct(_whole(node, "tree_roots"))[0], _whole(node, "leaf_targetids")
     if not roots.size or roots[0] < 0 or roots[-1] >= count:
         _bad(node, "a root is not there")
     if targets.min() < 0 or targets.max() >= ensemble_targets(node):
@@ -161,7 +161,7 @@ def _follow(node: Node, count: int, inner: Whole, children: Sequence[Whole], roo
         below = _edges_of(edges, first, level)
         if not below.size:
             break
-        targets, times = np.unique(below, return_counts=True)
+        targets, times = _distinct(below)
         waiting[targets] -= times
         level = targets[waiting[targets] == 0]
     if seen != count:
@@ -196,6 +196,13 @@ def ensemble_work(node: Node, outputs: Sequence[Value]) -> int:
     rows = (node.value(0).dims or (node.value(0).most,))[0] if node.value(0).dims != () else 1
     name = "nodes_nodeids" if "nodes_nodeids" in node.attributes else "nodes_featureids"
     return len(node.attributes.get(name, ())) * rows + sum(v.most for v in outputs)
+
+
+def _distinct(values: Whole) -> tuple[Whole, Whole]:
+    """Distinct values in order, and how often each is there. np.unique imports modules when first called: no files here."""
+    ordered = np.sort(values)
+    first = np.flatnonzero(np.concatenate((np.ones(min(1, ordered.size), bool), ordered[1:] != ordered[:-1])))
+    return ordered[first], np.diff(np.concatenate((first, [ordered.size])))
 
 
 def _whole(node: Node, name: str) -> Whole:

@@ -36,7 +36,9 @@ def inspect(
     models: Annotated[list[Path], typer.Argument(help="ONNX files.", metavar="MODEL.onnx...")],
     manifest: Annotated[
         Path | None,
-        typer.Option(help="Judge against it: a manifest's JSON, a manifest JWS (its signature is not checked), offer.yaml."),
+        typer.Option(
+            help="Judge against it: a manifest's JSON, a manifest JWS (its signature is not checked), offer.yaml."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -158,4 +158,6 @@ def _walk_facts(proto: onnx.ModelProto, sorted_: Order, totals: Totals) -> dict[
 
 def _listed(graph: onnx.GraphProto) -> int:
     """Numbers in attributes: the trees, coefficients and support vectors of ai.onnx.ml."""
-    return sum(len(a.floats) + (prod(a.t.dims) if a.HasField("t") else 0) for node in graph.node for a in node.attribute)
+    return sum(
+        len(a.floats) + (prod(a.t.dims) if a.HasField("t") else 0) for node in graph.node for a in node.attribute
+    )

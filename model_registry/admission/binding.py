@@ -1,4 +1,4 @@
-"""What the manifest says against what the graph has: inputs and the output; or both read off a graph without manifest."""
+"""What the manifest says against what the graph has, inputs and output; without a manifest both are read off the graph."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,13 +6,13 @@ import onnx
 
 from model_registry.admission.bounds import FIELD_WIDTH_MAX
 from model_registry.admission.graph import MAPS
-from model_registry.admission.tensors import contents
+from model_registry.admission.tensors import STORED, contents
 from model_registry.admission.values import Value, attributes_of
 from model_registry.admission.view import DTYPES, NAMES, ManifestView, Refusal, T, TensorInput, clip, kind_name
 from model_registry.errors import Reason
 
 _COLUMN_LISTS = {"offset", "scale", "imputed_value_floats", "coefficients", "support_vectors"}
-NUMBERS = {T.FLOAT, T.DOUBLE, T.INT64, T.INT32, T.BOOL}
+NUMBERS = STORED.keys() - {T.STRING}
 _NO_TENSOR = "maps, sequences, optionals and sparse tensors are refused; take one tensor, or one for each field"
 _NO_MAP = " (DictVectorizer: train on the columns themselves; initial_types of skl2onnx names one input for each)"
 
@@ -59,7 +59,10 @@ def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
 def derive_inputs(graph: onnx.GraphProto) -> tuple[list[TensorInput], list[Reason]]:
     """Read the inputs off a graph: each a tensor [1 or open, width] of a type that a manifest can bind."""
     defaults = {tensor.name for tensor in graph.initializer}
-    inputs, reasons = [], []
+    inputs: list[TensorInput] = []
+    reasons: list[Reason] = []
+    if len({value.name for value in graph.input}) != len(graph.input):
+        reasons.append(Reason("input_unbound", "graph", "an input name occurs twice"))
     for value in graph.input:
         if value.name in defaults:
             continue
@@ -120,7 +123,10 @@ def _columns(node: onnx.NodeProto, names: set[str], stored: Mapping[str, onnx.Te
         rows = told.get("targets", 1) if node.op_type == "LinearRegressor" else max(1, len(told.get("intercepts", ())))
         return lists.get("coefficients", 0) // max(1, rows) or None
     if node.op_type in ("SVMClassifier", "SVMRegressor"):
-        return lists.get("support_vectors", 0) // max(1, told.get("n_supports", sum(told.get("vectors_per_class", ())))) or None
+        return (
+            lists.get("support_vectors", 0) // max(1, told.get("n_supports", sum(told.get("vectors_per_class", ()))))
+            or None
+        )
     if node.op_type in ("MatMul", "Gemm") and node.input[0] in names:
         dims = stored[node.input[1]].dims if node.input[1] in stored else ()
         return int(dims[1 if told.get("transB") else 0]) if len(dims) == 2 else None

@@ -1,4 +1,4 @@
-"""Contents of small values that follow from the model alone: shapes, axes, indices, as exporters compute them in nodes."""
+"""Contents of small values that follow from the model alone: shapes, axes, indices that exporters compute in nodes."""
 
 import operator
 from collections.abc import Callable

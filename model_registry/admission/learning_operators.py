@@ -11,7 +11,6 @@ from model_registry.admission.values import (
     DimsRule,
     Node,
     Operator,
-    Unknown,
     Value,
     as_input,
     elements,
@@ -47,6 +46,7 @@ def _one_or_width(*names: str) -> Callable[[Node], None]:
         width = _width(node)
         for name in names:
             _agree(node, _count(node, name) in (0, 1, width), f"{name} has neither one nor {width} numbers")
+
     return check
 
 
@@ -93,7 +93,9 @@ def _svm_classifier(node: Node) -> None:
             _agree(node, _count(node, name) in (0, pairs), f"{name} is not one number a pair of classes")
         _agree(node, _count(node, "prob_a") == _count(node, "prob_b"), "prob_a without prob_b")
     else:
-        _agree(node, factors % _width(node) == 0 and factors // _width(node) in (1, classes), "coefficients are no rows")
+        _agree(
+            node, factors % _width(node) == 0 and factors // _width(node) in (1, classes), "coefficients are no rows"
+        )
         _agree(node, rho >= 1, "no offset")
 
 
@@ -111,7 +113,9 @@ def _label_encoder(node: Node) -> None:
     if "classes_strings" in node.attributes:  # version 1: a list of texts, numbered from nought
         _agree(node, not keys and not values, "both lists of classes and keys")
     else:
-        _agree(node, len(keys) == len(values) == 1 and keys == values and keys[0] > 0, "keys and values differ in number")
+        _agree(
+            node, len(keys) == len(values) == 1 and keys == values and keys[0] > 0, "keys and values differ in number"
+        )
 
 
 def _label_kind(node: Node) -> list[int]:
@@ -140,7 +144,7 @@ def _extract(node: Node) -> list[Dims]:
     dims, index = node.shape(0), node.value(1)
     width, data = _width(node), index.data
     if data is not None and data.size:
-        _agree(node, 0 <= data.min() and data.max() < width, f"a position is not one of {width}")
+        _agree(node, data.min() >= 0 and data.max() < width, f"a position is not one of {width}")
     count = index.most if index.dims is None else elements(index.shape)
     return [(*dims[:-1], count) if len(dims) > 1 else (1, count)]
 
@@ -160,12 +164,14 @@ def _score_count(node: Node) -> int:
     classes = trees.labels(node)
     pairs = classes * (classes - 1) // 2
     # without calibration a support vector machine gives one score for each pair of classes
-    raw = node.op == "SVMClassifier" and not _count(node, "prob_a") and sum(node.attributes.get("vectors_per_class", ()))
+    raw = (
+        node.op == "SVMClassifier" and not _count(node, "prob_a") and sum(node.attributes.get("vectors_per_class", ()))
+    )
     return max(classes, pairs) if raw else classes
 
 
 def _score_kinds(node: Node) -> list[int]:
-    label = T.STRING if _count(node, "classlabels_strings") else T.INT64
+    label: int = T.STRING if _count(node, "classlabels_strings") else T.INT64
     return [label, T.FLOAT][: node.outputs]
 
 
@@ -176,10 +182,6 @@ def _listed_work(node: Node, outputs: Sequence[Value]) -> int:
 
 def _sums(name: str) -> DimsRule:
     return lambda node: [(_rows(node), int(node.attributes.get(name, 1)))]
-
-
-def _no_zip_map(node: Node) -> list[Dims]:
-    raise Unknown
 
 
 LEARNING_OPERATORS: dict[str, Operator] = {
@@ -194,14 +196,18 @@ LEARNING_OPERATORS: dict[str, Operator] = {
     "Normalizer": Operator(same, kind_is(T.FLOAT)),
     "OneHotEncoder": Operator(lambda node: [(*node.shape(0), _categories(node))], kind_is(T.FLOAT)),
     "SVMClassifier": Operator(_scores, _score_kinds, check=_svm_classifier, work=_listed_work),
-    "SVMRegressor": Operator(lambda node: [(_rows(node), 1)], kind_is(T.FLOAT), check=_svm_regressor, work=_listed_work),
+    "SVMRegressor": Operator(
+        lambda node: [(_rows(node), 1)], kind_is(T.FLOAT), check=_svm_regressor, work=_listed_work
+    ),
     "Scaler": Operator(same, kind_is(T.FLOAT), check=_one_or_width("offset", "scale")),
-    "TreeEnsemble": Operator(trees.ensemble_dims, as_input(0), check=trees.check_tree_ensemble, work=trees.ensemble_work),
+    "TreeEnsemble": Operator(
+        trees.ensemble_dims, as_input(0), check=trees.check_tree_ensemble, work=trees.ensemble_work
+    ),
     "TreeEnsembleClassifier": Operator(
         trees.ensemble_dims, _score_kinds, check=trees.check_ensemble, work=trees.ensemble_work
     ),
     "TreeEnsembleRegressor": Operator(
         trees.ensemble_dims, kind_is(T.FLOAT), check=trees.check_ensemble, work=trees.ensemble_work
     ),
-    "ZipMap": Operator(_no_zip_map),
+    "ZipMap": Operator(same),  # a tail, cut off before sizes are asked for,
 }

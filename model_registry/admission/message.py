@@ -20,6 +20,9 @@ OPSETS = {"": range(1, 29), LEARNING: range(1, 6)}
 TENSOR_OPSET_MIN = 7  # before it broadcasting was an attribute
 IR_VERSIONS = range(3, 15)
 
+DOMAINS = "only operators of ai.onnx and ai.onnx.ml, with their operator set declared; save the model before a runtime "
+DOMAINS += "optimises it, without custom operators, with functions inlined"
+
 _A = onnx.AttributeProto
 _MEMBER_OF = {
     _A.FLOAT: "f",
@@ -30,7 +33,8 @@ _MEMBER_OF = {
     _A.INTS: "ints",
     _A.STRINGS: "strings",
 }
-_TYPE_OF = {int(onnx.defs.OpSchema.AttrType.__members__[_A.AttributeType.Name(kind)].value): kind for kind in _MEMBER_OF}
+_SCHEMA_TYPE = onnx.defs.OpSchema.AttrType
+_TYPE_OF = {getattr(_SCHEMA_TYPE, _A.AttributeType.Name(kind)): kind for kind in _MEMBER_OF}
 
 
 def parse(model: bytes) -> onnx.ModelProto:
@@ -88,7 +92,9 @@ def versions_of(proto: onnx.ModelProto) -> dict[str, int]:
 
 def _model_reasons(proto: onnx.ModelProto) -> Iterator[Reason]:
     if proto.ir_version not in IR_VERSIONS:
-        text = f"IR version {proto.ir_version} is not one of {IR_VERSIONS[0]}..{IR_VERSIONS[-1]}; export with such a one"
+        text = (
+            f"IR version {proto.ir_version} is not one of {IR_VERSIONS[0]}..{IR_VERSIONS[-1]}; export with such a one"
+        )
         yield Reason("version_refused", "model", text)
     if proto.functions:
         text = "local functions can hide operators; inline them: onnx.inliner.inline_local_functions(model)"
@@ -109,7 +115,7 @@ def _model_reasons(proto: onnx.ModelProto) -> Iterator[Reason]:
         if allowed is None:
             # exporters declare the domains they might use; without a node they say nothing
             if used:
-                yield Reason("domain_refused", where, "only ai.onnx and ai.onnx.ml are known here")
+                yield Reason("domain_refused", where, DOMAINS)
         elif seen.get(domain, entry.version) != entry.version or entry.version not in allowed:
             text = f"operator set must be one of {allowed[0]}..{allowed[-1]}, and but one"
             yield Reason("version_refused", where, text)
@@ -163,8 +169,7 @@ def _texts(holder: Any) -> tuple[list[str], list[str]]:
 def _node_reasons(node: onnx.NodeProto, where: str, versions: Mapping[str, int]) -> Iterator[Reason]:
     domain = domain_of(node.domain)
     if domain not in OPSETS or domain not in versions:
-        text = "the operator's domain is unknown or has no operator set; export with operators of ai.onnx and ai.onnx.ml"
-        yield Reason("domain_refused", where, text)
+        yield Reason("domain_refused", where, DOMAINS)
         return
     if (domain, node.op_type) not in OPERATORS:
         yield Reason("operator_refused", where, REFUSED.get(node.op_type, "the operator is not on the list"))
@@ -173,6 +178,8 @@ def _node_reasons(node: onnx.NodeProto, where: str, versions: Mapping[str, int])
         yield Reason("function_refused", where, "overloads name local functions, which are refused")
     if node.device_configurations:
         yield Reason("configuration_refused", where, "device configurations are refused; export for one device")
+    if versions[domain] not in OPSETS[domain]:
+        return  # said already
     try:
         schema = onnx.defs.get_schema(node.op_type, versions[domain], domain)
     except onnx.defs.SchemaError:
@@ -199,10 +206,10 @@ def _attribute_list_reasons(attributes: Sequence[onnx.AttributeProto], where: st
         if attribute.name not in known:
             yield Reason("attribute_refused", place, "the operator has no such attribute in this operator set")
         else:
-            yield from _attribute_reasons(attribute, place, int(known[attribute.name].type.value))
+            yield from _attribute_reasons(attribute, place, known[attribute.name].type)
 
 
-def _attribute_reasons(attribute: onnx.AttributeProto, where: str, expected: int) -> Iterator[Reason]:
+def _attribute_reasons(attribute: onnx.AttributeProto, where: str, expected: Any) -> Iterator[Reason]:
     member = _MEMBER_OF.get(attribute.type)
     if member is None or attribute.ref_attr_name:
         yield Reason("attribute_refused", where, "subgraphs, sparse tensors, types and references are refused")

@@ -106,7 +106,7 @@ def _einsum(node: Node) -> list[Dims]:
     return [tuple(sizes.get(letter, 1) for letter in _einsum_terms(node)[1])]
 
 
-def _einsum_work(node: Node, outputs: Sequence[Value]) -> int:
+def _einsum_work(node: Node, outputs: Sequence[Value]) -> int:  # noqa: ARG001 - a WorkRule
     return elements(tuple(_einsum_sizes(node).values()))
 
 
@@ -115,9 +115,9 @@ def _constant(node: Node) -> list[Dims]:
 
 
 def _constant_dims(node: Node) -> Dims:
-    (name, value), *rest = node.attributes.items() or [("", None)]
-    if rest or name == "sparse_value" or value is None:
+    if len(node.attributes) != 1:
         node.refuse("a constant has exactly one value")
+    name, value = next(iter(node.attributes.items()))
     if name == "value":
         return tuple(value.dims)
     return (len(value),) if name.endswith("s") else ()
@@ -143,7 +143,9 @@ def _reshape(node: Node) -> list[Dims]:
     wanted, dims = node.known(1), node.value(0).dims
     count = elements(node.shape(0)) if -1 in wanted or dims is not None else None
     keep = not node.attributes.get("allowzero")
-    sizes = [node.shape(0)[i] if size == 0 and keep and i < len(node.shape(0)) else size for i, size in enumerate(wanted)]
+    sizes = [
+        node.shape(0)[i] if size == 0 and keep and i < len(node.shape(0)) else size for i, size in enumerate(wanted)
+    ]
     if -1 in sizes:
         rest = elements(tuple(size for size in sizes if size != -1))
         sizes[sizes.index(-1)] = (count or 0) // rest if rest else 0
@@ -154,8 +156,9 @@ def _reshape(node: Node) -> list[Dims]:
 
 
 def _shape_of(node: Node) -> list[Dims]:
-    return [(len(range(*slice(node.attributes.get("start", 0), node.attributes.get("end")).indices(
-        len(node.shape(0))))),)]
+    return [
+        (len(range(*slice(node.attributes.get("start", 0), node.attributes.get("end")).indices(len(node.shape(0))))),)
+    ]
 
 
 def _slice(node: Node) -> list[Dims]:
@@ -219,7 +222,10 @@ def _transpose(node: Node) -> list[Dims]:
 def _concat(node: Node) -> list[Dims]:
     shapes = [v.shape for v in node.inputs if v is not None]
     axis = node.axis(len(shapes[0]))
-    if any(len(s) != len(shapes[0]) or (s[:axis], s[axis + 1 :]) != (shapes[0][:axis], shapes[0][axis + 1 :]) for s in shapes):
+    if any(
+        len(s) != len(shapes[0]) or (s[:axis], s[axis + 1 :]) != (shapes[0][:axis], shapes[0][axis + 1 :])
+        for s in shapes
+    ):
         node.refuse("the shapes do not line up")
     return [(*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])]
 

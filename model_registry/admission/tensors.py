@@ -32,7 +32,9 @@ STORED: dict[int, tuple[str, str]] = {
     T.STRING: ("", "string_data"),
 }
 _MEMBERS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
-INLINE = "weights must be inside the model: torch.onnx.export(..., external_data=False), or onnx.load beside its side files "
+INLINE = (
+    "weights must be inside the model: torch.onnx.export(..., external_data=False), or onnx.load beside its side files "
+)
 INLINE += "(onnx.external_data_helper.load_external_data_for_model), then onnx.save_model(model, path, save_as_external_data=False)"
 
 

@@ -16,7 +16,16 @@ from model_registry.admission.values import Dims, Node, Unknown, Value
 from model_registry.admission.view import T
 
 Whole = npt.NDArray[np.int64]
-_MODES = {b"BRANCH_LEQ", b"BRANCH_LT", b"BRANCH_GTE", b"BRANCH_GT", b"BRANCH_EQ", b"BRANCH_NEQ", b"LEAF", b"BRANCH_MEMBER"}
+_MODES = {
+    b"BRANCH_LEQ",
+    b"BRANCH_LT",
+    b"BRANCH_GTE",
+    b"BRANCH_GT",
+    b"BRANCH_EQ",
+    b"BRANCH_NEQ",
+    b"LEAF",
+    b"BRANCH_MEMBER",
+}
 _LEAF = b"LEAF"
 
 
@@ -38,7 +47,9 @@ def check_ensemble(node: Node) -> None:
     places = _Places(node, trees, ids)
     inner = np.flatnonzero(np.array([mode != _LEAF for mode in modes]))
     _features(node, features[inner])
-    children = [places.find(trees[inner], _whole(node, name)[inner]) for name in ("nodes_truenodeids", "nodes_falsenodeids")]
+    children = [
+        places.find(trees[inner], _whole(node, name)[inner]) for name in ("nodes_truenodeids", "nodes_falsenodeids")
+    ]
     rooted = np.ones(count, bool)
     for reached in children:
         rooted[reached] = False
@@ -85,7 +96,14 @@ def check_tree_ensemble(node: Node) -> None:
     count, leaves = len(features), len(_whole(node, "leaf_targetids"))
     if not 0 < count <= TREE_NODES_MAX or not 0 < leaves <= TREE_NODES_MAX:
         _bad(node, "there are no nodes or leaves, or too many")
-    names = ("nodes_splits", "nodes_modes", "nodes_truenodeids", "nodes_falsenodeids", "nodes_trueleafs", "nodes_falseleafs")
+    names = (
+        "nodes_splits",
+        "nodes_modes",
+        "nodes_truenodeids",
+        "nodes_falsenodeids",
+        "nodes_trueleafs",
+        "nodes_falseleafs",
+    )
     optional = {_length(node, "nodes_hitrates"), _length(node, "nodes_missing_value_tracks_true")}
     if {_length(node, name) for name in names} != {count} or optional - {0, count}:
         _bad(node, "the nodes' lists are not equally long")
@@ -143,7 +161,8 @@ class _Places:
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         if (self._keys[at] != keys).any():
             _bad(self._node, "a branch or leaf names a node that is not there")
-        return self._order[at]
+        found: Whole = self._order[at]
+        return found
 
 
 def _follow(node: Node, count: int, inner: Whole, children: Sequence[Whole], roots: Whole) -> None:
@@ -172,7 +191,8 @@ def _edges_of(edges: Whole, first: Whole, level: Whole) -> Whole:
     sizes = first[level + 1] - first[level]
     total = int(sizes.sum())
     starts = np.repeat(first[level] - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes)
-    return edges[starts + np.arange(total)]
+    below: Whole = edges[starts + np.arange(total)]
+    return below
 
 
 def _features(node: Node, features: Whole) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from model_registry.admission.view import T, Refusal
+from model_registry.admission.view import Refusal, T
 
 Dims = tuple[int, ...]
 Array = npt.NDArray[Any]
@@ -175,4 +175,4 @@ class Totals:
     values: dict[str, Value] = field(default_factory=dict)
 
 
-ITEM_BYTES = {T.DOUBLE: 8, T.INT64: 8, T.UINT64: 8, T.STRING: 32, T.BOOL: 1, T.UINT8: 1, T.INT8: 1}
+ITEM_BYTES: dict[int, int] = {T.DOUBLE: 8, T.INT64: 8, T.UINT64: 8, T.STRING: 32, T.BOOL: 1, T.UINT8: 1, T.INT8: 1}

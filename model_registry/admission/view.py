@@ -7,8 +7,8 @@ import onnx
 from model_registry.errors import Reason
 
 T = onnx.TensorProto
-DTYPES = {"float32": T.FLOAT, "float64": T.DOUBLE, "int64": T.INT64, "string": T.STRING, "bool": T.BOOL}
-NAMES = {kind: name for name, kind in DTYPES.items()}
+DTYPES: dict[str, int] = {"float32": T.FLOAT, "float64": T.DOUBLE, "int64": T.INT64, "string": T.STRING, "bool": T.BOOL}
+NAMES: dict[int, str] = {kind: name for name, kind in DTYPES.items()}
 LEARNING = "ai.onnx.ml"
 
 

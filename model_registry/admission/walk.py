@@ -15,6 +15,8 @@ from model_registry.admission.tensors import STORED, contents
 from model_registry.admission.values import ITEM_BYTES, Dims, Node, Operator, Totals, Unknown, Value, attributes_of
 from model_registry.admission.view import DTYPES, Refusal, T, TensorInput, domain_of, kind_name, node_place
 
+BY_ROW = "its size depends on what the row holds; export with fixed shapes (no dynamic axis but the batch)"
+
 
 def walk(
     nodes: Sequence[tuple[int, onnx.NodeProto]],
@@ -54,7 +56,7 @@ def _outputs(operator: Operator, node: Node) -> list[Value]:
     try:
         operator.check(node)
     except Unknown:
-        pass  # a width that depends on the row: onnxruntime compares it itself
+        node.refuse(BY_ROW, "size_unknown")
     kinds = list(operator.kinds(node))
     for kind in kinds:
         if kind not in STORED:
@@ -76,7 +78,7 @@ def _outputs(operator: Operator, node: Node) -> list[Value]:
 def _at_most(operator: Operator, node: Node) -> int:
     """A bound where shapes depend on the row: no operator but those that grow makes more than all pairs of its inputs."""
     if operator.grows:
-        node.refuse("its size depends on the row; export with fixed shapes (no dynamic axes but the batch)", "size_unknown")
+        node.refuse(BY_ROW, "size_unknown")
     sizes = [max(1, value.most) for value in node.inputs if value is not None]
     return max(prod(sizes), sum(sizes))
 
@@ -93,5 +95,7 @@ def _add(totals: Totals, operator: Operator, node: Node, outputs: Sequence[Value
             totals.largest = max(totals.largest, value.most)
         totals.largest_bytes = max(totals.largest_bytes, size)
     if totals.work > bounds.WORK_MAX or totals.computed > bounds.COMPUTED_TOTAL_MAX:
-        text = f"one row takes more than {bounds.WORK_MAX} multiply-adds or {bounds.COMPUTED_TOTAL_MAX} computed elements"
+        text = (
+            f"one row takes more than {bounds.WORK_MAX} multiply-adds or {bounds.COMPUTED_TOTAL_MAX} computed elements"
+        )
         raise Refusal("work_too_large", node.where, text)

@@ -115,7 +115,7 @@ def _contract(data: Any, codes: Mapping[str, Sequence[str]]) -> Contract:
     declining = np.array([p for p, field in enumerate(fields) if field.missing == "decline"], dtype=np.intp)
     levels = tuple(int(level) for level in data["levels"])
     # The server's own check of a manifest demands them; here they are compared where they are declared.
-    digests = {part: str(data["digests"][part]) for part in ("model", "rules") if "digests" in data}
+    digests = {part: str(data["digests"][part]) for part in ("model", "rules") if part in data.get("digests", {})}
     columns = {name: at for name, _, at in inputs}
     return Contract(fields, view, levels, columns, encoders, declining, Bounds.of(fields), digests)
 
@@ -123,7 +123,7 @@ def _contract(data: Any, codes: Mapping[str, Sequence[str]]) -> Contract:
 def contract_of(view: ManifestView, known: Categories) -> Contract:
     """A contract for a model without manifest: each column a field of its own, categories those that the model knows."""
     kinds = {"int64": "integer", "bool": "boolean", "string": "category"}
-    names = {i.name: [f"{i.name}.{column}" for column in range(i.width)] for i in view.inputs}
+    names = {i.name: [f"input{n}.{column}" for column in range(i.width)] for n, i in enumerate(view.inputs)}
     fields = [{"name": n, "type": kinds.get(i.dtype, "number")} for i in view.inputs for n in names[i.name]]
     codes = {names[i.name][c]: known.get((i.name, c), ("",)) for i in view.inputs for c in range(i.width)}
     data = {

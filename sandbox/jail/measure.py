@@ -4,15 +4,26 @@ import ctypes
 import time
 
 RUN_CPU_US_MAX = 250_000  # one row; a quarter of a call's deadline: real models take 20 µs to 2 ms
-MEMORY_BYTES_MAX = 256 * 2**20  # a loaded model; a quarter of the address space, and four times the largest model's bytes
+MEMORY_BYTES_MAX = 512 * 2**20  # a loaded model; half of the address space, five times the bytes of a large forest
 
 
 class _Mallinfo(ctypes.Structure):
     """struct mallinfo2 (glibc >= 2.33)."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes reads it so
+    _fields_ = [
         (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
     ]
 
 

@@ -185,7 +185,9 @@ class Scorer:
         if level == sample.limit_yuan:
             return None
         if level is None:
-            text = f"the bank says {sample.limit_yuan}, the sandbox cannot score the row: impossible values or no number"
+            text = (
+                f"the bank says {sample.limit_yuan}, the sandbox cannot score the row: impossible values or no number"
+            )
             return Reason("parity_mismatch", f"sample {number}", text)
         text = f"the bank says {sample.limit_yuan}, the sandbox computes {level}"
         if sample.limit_yuan in self._levels_nearby(vector):

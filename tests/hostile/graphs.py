@@ -63,6 +63,11 @@ def _no_output(model: onnx.ModelProto) -> None:
     model.graph.output[0].name = "elsewhere"
 
 
+def _no_input(model: onnx.ModelProto) -> None:
+    del model.graph.input[:]
+    model.graph.initializer.append(stored("X", [[1.0, 2.0, 3.0]], np.float32))
+
+
 def _cycle(_: Path) -> onnx.ModelProto:
     return sound(node("Add", ["score", "b"], ["a"]), node("Identity", ["a"], ["b"]), node("Identity", ["b"]))
 
@@ -168,6 +173,7 @@ GRAPHS = [
             node("Sum", ["score", *(f"z{i}" for i in range(12))]),
             stored=[stored("n", [1, 4_000_000])],
         ),
+        plain=True,
     ),
     Hostile(
         "expand",
@@ -185,6 +191,7 @@ GRAPHS = [
             node("Expand", ["score", "n"], ["big"]),
             stored=[stored("one", [1])],
         ),
+        plain=True,
     ),
     Hostile(
         "one_hot",
@@ -205,7 +212,7 @@ GRAPHS = [
         ),
     ),
     Hostile("doubling", "thirty times twice as long", "work_too_large", _doubling(30)),
-    Hostile("doubling_modest", "twenty-three times twice as long", "work_too_large", _doubling(23), True),
+    Hostile("doubling_modest", "twenty-three times twice as long", "work_too_large", _doubling(23), plain=True),
     Hostile("outer_product", "a vector times itself until memory ends", "work_too_large", _outer(4)),
     Hostile("slow", "six products of large matrices for each row", "work_too_large", _slow, True),
     Hostile(
@@ -235,6 +242,7 @@ GRAPHS = [
         "an image of one pixel, enlarged",
         "operator_refused",
         _then_sum(node("Resize", ["score", "", "f"], ["big"]), stored=[stored("f", [1.0, 1e6], np.float32)]),
+        plain=True,
     ),
     Hostile(
         "resize_modest",
@@ -259,8 +267,10 @@ GRAPHS = [
             stored=[stored("n", [1, 1024])],
         ),
     ),
-    Hostile("random_normal", "another answer each time", "operator_refused", _random("RandomNormal"), True),
-    Hostile("random_seeded", "the same with a seed", "operator_refused", _random("RandomUniform", seed=1.0), True),
+    Hostile("random_normal", "another answer each time", "operator_refused", _random("RandomNormal"), plain=True),
+    Hostile(
+        "random_seeded", "the same with a seed", "operator_refused", _random("RandomUniform", seed=1.0), plain=True
+    ),
     Hostile(
         "random_like",
         "noise in the score's shape",
@@ -301,6 +311,7 @@ GRAPHS = [
             node("Dropout", ["score", "r", "t"]),
             stored=[stored("r", 0.5, np.float32), stored("zero", [0.0], np.float32), stored("none", [], np.int64)],
         ),
+        plain=True,
     ),
     Hostile(
         "batch_norm_training",
@@ -341,7 +352,10 @@ GRAPHS = [
         "work_too_large",
         with_nodes(
             node("Expand", ["t", "n"], ["y"]),
-            stored=[helper.make_tensor("t", STRING, [1], [b"x" * 4000]), stored("n", [1_000_000])],
+            stored=[
+                onnx.TensorProto(name="t", data_type=STRING, dims=[1], string_data=[b"x" * 4000]),
+                stored("n", [1_000_000]),
+            ],
             kind=STRING,
         ),
     ),
@@ -399,8 +413,8 @@ GRAPHS = [
         with_nodes(node("Cast", ["score"], to=STRING), kind=STRING),
         True,
     ),
-    Hostile("many_inputs_rows", "ten rows at once", "input_shape", _shaped(10, 3), True),
-    Hostile("cube_input", "three axes", "input_shape", _shaped(None, 1, 3), True),
+    Hostile("many_inputs_rows", "ten rows at once", "input_shape", _shaped(10, 3), plain=True),
+    Hostile("cube_input", "three axes", "input_shape", _shaped(None, 1, 3), plain=True),
     Hostile(
         "wide_input",
         "more columns than a manifest can name",
@@ -413,14 +427,13 @@ GRAPHS = [
         "a declared output of 2^50 elements",
         "shape_refused",
         changed(lambda m: m.graph.output[0].CopyFrom(helper.make_tensor_value_info("score", FLOAT, [1, 2**50]))),
+        plain=True,
     ),
     Hostile(
         "no_input",
         "an answer that does not depend on anybody",
         "input_missing",
-        changed(
-            lambda m: (m.graph.input.pop(), m.graph.initializer.append(stored("X", [[1.0, 2.0, 3.0]], np.float32)))
-        ),
+        changed(_no_input),
         True,
     ),
     Hostile("value_twice", "one name for two values", "value_doubled", changed(_rename, node("Neg", ["score"]))),
@@ -435,6 +448,12 @@ GRAPHS = [
         "a node that makes the input",
         "value_doubled",
         changed(lambda m: m.graph.node.append(node("Neg", ["score"], ["X"]))),
+    ),
+    Hostile(
+        "input_twice",
+        "one input listed twice",
+        "input_unbound",
+        changed(lambda m: m.graph.input.append(m.graph.input[0])),
     ),
     Hostile(
         "undefined", "a value that nothing makes", "value_undefined", with_nodes(node("Add", ["score", "nowhere"]))
@@ -494,7 +513,7 @@ GRAPHS = [
         alone(trees(nodes_falsenodeids=[1, 0, 0])),
         True,
     ),
-    Hostile("tree_deep", "a path of ten thousand splits", "tree_invalid", _chain(10_000)),
+    Hostile("tree_deep", "a path of ten thousand splits", "tree_invalid", _chain(10_000), plain=True),
     Hostile("tree5_loop", "a branch to its own root", "tree_invalid", alone(tree_ensemble(nodes_trueleafs=[0]), ml=5)),
     Hostile(
         "tree5_leaf", "a leaf that is not there", "tree_invalid", alone(tree_ensemble(nodes_falsenodeids=[9]), ml=5)
@@ -565,6 +584,7 @@ GRAPHS = [
             width=200,
             kind=INT64,
         ),
+        plain=True,
     ),
     Hostile(
         "vectorizer_widths",

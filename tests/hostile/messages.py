@@ -14,10 +14,11 @@ def _external(location: str, **entries: str) -> Build:
     """W's bytes in a side file, under a name that says where."""
 
     def build(folder: Path) -> onnx.ModelProto:
-        (folder / "side.bin").write_bytes(np.ones(3, np.float32).tobytes())
+        for side in ("side.bin", "origin.bin"):
+            (folder / side).write_bytes(np.ones(3, np.float32).tobytes())
         for name, make in (("link.bin", os.symlink), ("hard.bin", os.link)):
             if not (folder / name).exists():
-                make(folder / "side.bin", folder / name)
+                make(folder / "origin.bin", folder / name)
         model = sound()
         _move_away(model.graph.initializer[0], location.replace("FOLDER", str(folder)), **entries)
         return model
@@ -75,7 +76,7 @@ def _deep(levels: int) -> Build:
     def build(_: Path) -> onnx.ModelProto:
         model = sound()
         type_ = model.graph.input.add(name="deep").type
-        for _ in range(levels):
+        for _level in range(levels):
             type_ = type_.sequence_type.elem_type
         type_.tensor_type.elem_type = FLOAT
         return model
@@ -190,7 +191,7 @@ MESSAGES = [
         "model_empty",
         lambda _: onnx.ModelProto(ir_version=9, opset_import=[helper.make_opsetid("", 17)]).SerializeToString(),
     ),
-    Hostile("external_file", "weights in a file beside it", "external_data", _external("side.bin"), True),
+    Hostile("external_file", "weights in a file beside it", "external_data", _external("side.bin"), plain=True),
     Hostile("external_symlink", "weights through a symbolic link", "external_data", _external("link.bin")),
     Hostile("external_hardlink", "weights through a second name of a file", "external_data", _external("hard.bin")),
     Hostile("external_absolute", "weights from any file of the machine", "external_data", _external("/etc/passwd")),
@@ -231,9 +232,10 @@ MESSAGES = [
         "a tensor in pieces",
         "external_data",
         changed(lambda m: setattr(m.graph.initializer[0].segment, "begin", 0)),
+        plain=True,
     ),
     Hostile("sparse_initializer", "a few bytes that stand for a terabyte", "sparse_refused", changed(_sparse)),
-    Hostile("sparse_constant", "the same in an attribute", "attribute_refused", changed(_sparse_constant), True),
+    Hostile("sparse_constant", "the same in an attribute", "attribute_refused", changed(_sparse_constant), plain=True),
     Hostile(
         "function",
         "random numbers hidden in a function",
@@ -252,12 +254,17 @@ MESSAGES = [
                 )
             )
         ),
+        plain=True,
     ),
     Hostile(
-        "overload", "an overload, which only functions have", "function_refused", _set("graph.node.0.overload", "x")
+        "overload",
+        "an overload, which only functions have",
+        "function_refused",
+        _set("graph.node.0.overload", "x"),
+        plain=True,
     ),
-    Hostile("if", "a branch", "operator_refused", changed(_subgraph), True),
-    Hostile("loop", "a loop", "operator_refused", changed(_loop), True),
+    Hostile("if", "a branch", "operator_refused", changed(_subgraph), plain=True),
+    Hostile("loop", "a loop", "operator_refused", changed(_loop)),
     Hostile(
         "subgraph_attribute",
         "a graph where a number belongs",
@@ -269,6 +276,7 @@ MESSAGES = [
         "an attribute that a function would fill in",
         "attribute_refused",
         changed(_reference, node("Elu", ["score"])),
+        plain=True,
     ),
     Hostile(
         "attribute_unknown",
@@ -283,9 +291,7 @@ MESSAGES = [
         with_nodes(node("LeakyRelu", ["score"], alpha="x")),
     ),
     Hostile("attribute_twice", "an attribute given twice", "attribute_refused", changed(_twice, _LEAKY)),
-    Hostile(
-        "attribute_two_values", "two values in one attribute", "attribute_refused", changed(_two_values, _LEAKY), True
-    ),
+    Hostile("attribute_two_values", "two values in one attribute", "attribute_refused", changed(_two_values, _LEAKY)),
     Hostile(
         "attribute_missing",
         "an attribute left out that the operator needs",
@@ -314,9 +320,8 @@ MESSAGES = [
         "whole numbers under a float's name",
         "tensor_invalid",
         changed(
-            lambda m: (
-                m.graph.initializer[0].ClearField("raw_data"),
-                m.graph.initializer[0].int64_data.extend([1, 2, 3]),
+            lambda m: m.graph.initializer[0].CopyFrom(
+                TensorProto(name="W", data_type=FLOAT, dims=[3, 1], int64_data=[1, 2, 3])
             )
         ),
     ),
@@ -340,12 +345,17 @@ MESSAGES = [
         "complex numbers",
         "tensor_refused",
         changed(lambda m: m.graph.initializer.append(stored("C", [1j], np.complex64))),
+        plain=True,
     ),
     Hostile(
         "long_text",
         "a category of a megabyte",
         "string_too_long",
-        changed(lambda m: m.graph.initializer.append(helper.make_tensor("T", STRING, [1], [b"x" * 2**20]))),
+        changed(
+            lambda m: m.graph.initializer.append(
+                TensorProto(name="T", data_type=STRING, dims=[1], string_data=[b"x" * 2**20])
+            )
+        ),
         True,
     ),
     Hostile(
@@ -361,13 +371,14 @@ MESSAGES = [
         changed(lambda m: m.configuration.add(name="c", num_devices=2)),
         True,
     ),
-    Hostile("quantized", "quantization annotations", "quantization_refused", changed(_quantized), True),
+    Hostile("quantized", "quantization annotations", "quantization_refused", changed(_quantized), plain=True),
     Hostile("ir_version", "a format from the future", "version_refused", _set("ir_version", 99)),
     Hostile(
         "opset_twice",
         "one domain in two versions",
         "version_refused",
         changed(lambda m: m.opset_import.append(helper.make_opsetid("", 11))),
+        plain=True,
     ),
     Hostile("opset_future", "operators from the future", "version_refused", _set("opset_import.0.version", 99)),
     Hostile(
@@ -387,5 +398,6 @@ MESSAGES = [
             lambda m: m.opset_import.append(helper.make_opsetid("com.microsoft", 1)),
             node("Gelu", ["score"], domain="com.microsoft"),
         ),
+        plain=True,
     ),
 ]

@@ -290,7 +290,7 @@ async def test_no_state_is_left_for_the_next_call(pool: JailPool) -> None:
     template = await pool._open()
     try:
         source = b"seen = []\ndef run(request):\n    seen.append(request)\n    return b'|'.join(seen)"
-        assert await template.load(channel.DRILL, source) == ()
+        assert (await template.load(channel.DRILL, source)).reasons == ()
         assert [await template.ask(request, 100) for request in (b"a", b"b", b"c")] == [b"a", b"b", b"c"]
     finally:
         template.kill()

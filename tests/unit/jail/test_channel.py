@@ -73,7 +73,9 @@ def test_the_largest_report_fits() -> None:
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(["reasons", "facts", "code", "where", "text"]), c),
+        lambda c: (
+            st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(["reasons", "facts", "code", "where", "text"]), c)
+        ),
         max_leaves=6,
     )
 )

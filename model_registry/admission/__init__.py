@@ -6,7 +6,6 @@ sandbox/jail alone. onnx.checker plus a successful run is no gate: hostile model
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from math import prod

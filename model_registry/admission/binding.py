@@ -1,4 +1,4 @@
-"""What the manifest says against what the graph has, inputs and output; without a manifest both are read off the graph."""
+"""What the manifest says against what the graph has; without a manifest inputs and output are read off the graph."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

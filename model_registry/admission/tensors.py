@@ -35,7 +35,8 @@ _MEMBERS = ("float_data", "int32_data", "string_data", "int64_data", "double_dat
 INLINE = (
     "weights must be inside the model: torch.onnx.export(..., external_data=False), or onnx.load beside its side files "
 )
-INLINE += "(onnx.external_data_helper.load_external_data_for_model), then onnx.save_model(model, path, save_as_external_data=False)"
+INLINE += "(onnx.external_data_helper.load_external_data_for_model), then "
+INLINE += "onnx.save_model(model, path, save_as_external_data=False)"
 
 
 def tensor_reasons(tensor: onnx.TensorProto, where: str) -> Iterator[Reason]:

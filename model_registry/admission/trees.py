@@ -30,7 +30,7 @@ _LEAF = b"LEAF"
 
 
 def check_ensemble(node: Node) -> None:
-    """Check a TreeEnsembleClassifier or TreeEnsembleRegressor; raises Refusal, or Unknown for an input of open width."""
+    """Check a TreeEnsembleClassifier or -Regressor; raises Refusal, or Unknown for an input of open width."""
     trees, ids = _whole(node, "nodes_treeids"), _whole(node, "nodes_nodeids")
     features = _whole(node, "nodes_featureids")
     modes = list(node.attributes.get("nodes_modes", ()))
@@ -219,7 +219,7 @@ def ensemble_work(node: Node, outputs: Sequence[Value]) -> int:
 
 
 def _distinct(values: Whole) -> tuple[Whole, Whole]:
-    """Distinct values in order, and how often each is there. np.unique imports modules when first called: no files here."""
+    """Distinct values in order, and how often each is there (np.unique imports modules late, where no files are)."""
     ordered = np.sort(values)
     first = np.flatnonzero(np.concatenate((np.ones(min(1, ordered.size), bool), ordered[1:] != ordered[:-1])))
     return ordered[first], np.diff(np.concatenate((first, [ordered.size])))

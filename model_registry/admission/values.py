@@ -120,7 +120,7 @@ class Operator:
     dims: DimsRule
     kinds: KindRule = lambda node: [node.value(0).kind]
     grows: bool = False
-    check: Callable[[Node], None] = lambda node: None
+    check: Callable[[Node], None] | None = None
     work: WorkRule = visits
 
 

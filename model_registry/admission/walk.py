@@ -54,7 +54,8 @@ def walk(
 
 def _outputs(operator: Operator, node: Node) -> list[Value]:
     try:
-        operator.check(node)
+        if operator.check is not None:
+            operator.check(node)
     except Unknown:
         node.refuse(BY_ROW, "size_unknown")
     kinds = list(operator.kinds(node))
@@ -76,7 +77,7 @@ def _outputs(operator: Operator, node: Node) -> list[Value]:
 
 
 def _at_most(operator: Operator, node: Node) -> int:
-    """A bound where shapes depend on the row: no operator but those that grow makes more than all pairs of its inputs."""
+    """A bound where shapes depend on the row: only operators that grow make more than all pairs of their inputs."""
     if operator.grows:
         node.refuse(BY_ROW, "size_unknown")
     sizes = [max(1, value.most) for value in node.inputs if value is not None]

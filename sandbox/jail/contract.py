@@ -121,7 +121,7 @@ def _contract(data: Any, codes: Mapping[str, Sequence[str]]) -> Contract:
 
 
 def contract_of(view: ManifestView, known: Categories) -> Contract:
-    """A contract for a model without manifest: each column a field of its own, categories those that the model knows."""
+    """A contract for a model without manifest: each column a field of its own, with the categories the model knows."""
     kinds = {"int64": "integer", "bool": "boolean", "string": "category"}
     names = {i.name: [f"input{n}.{column}" for column in range(i.width)] for n, i in enumerate(view.inputs)}
     fields = [{"name": n, "type": kinds.get(i.dtype, "number")} for i in view.inputs for n in names[i.name]]

@@ -1,4 +1,4 @@
-"""What a model takes of the machine, measured behind the walls: no /proc, no getrusage, only a clock and the allocator."""
+"""What a model takes of the machine, measured behind the walls: no /proc, no getrusage, a clock and the allocator."""
 
 import ctypes
 import time

@@ -149,7 +149,7 @@ class Scorer:
         return output.reshape(-1)
 
     def _try(self, rows: Sequence[Vector], before: int, facts: dict[str, Any]) -> None:
-        """Run rows, each twice: the same bits, within the bounds. A row that the model refuses is no offer, no reason."""
+        """Run rows, each twice: the same bits, within the bounds. A row that the model cannot read is no reason."""
         failure = _refused("model_run_failed", "model", "no trial row can be fed to the model")
         spent: list[float] = []
         for row in rows[:TRIALS_MAX]:
@@ -191,7 +191,7 @@ class Scorer:
             return Reason("parity_mismatch", f"sample {number}", text)
         text = f"the bank says {sample.limit_yuan}, the sandbox computes {level}"
         if sample.limit_yuan in self._levels_nearby(vector):
-            way = "a value lies within one float32 step of a threshold: keep doubles (model_registry.convert.from_lightgbm)"
+            way = "a value lies within one float32 step of a threshold: convert with doubles (`heixia bank convert`)"
             return Reason("parity_flip", f"sample {number}", f"{text}; {way}, or leave rounding to your side too")
         return Reason("parity_mismatch", f"sample {number}", text)
 
@@ -212,10 +212,10 @@ class Scorer:
 
 def _check_measured(run_cpu_us: float, memory_bytes: int) -> None:
     if run_cpu_us > RUN_CPU_US_MAX:
-        text = f"one row took {run_cpu_us:.0f} µs of CPU, the bound is {RUN_CPU_US_MAX}; use fewer or smaller trees or layers"
+        text = f"one row took {run_cpu_us:.0f} µs of CPU, the bound is {RUN_CPU_US_MAX}; shrink it"
         raise _refused("model_too_slow", "model", text)
     if memory_bytes > MEMORY_BYTES_MAX:
-        text = f"loaded it takes {memory_bytes} bytes, the bound is {MEMORY_BYTES_MAX}; use fewer or smaller trees or layers"
+        text = f"loaded it takes {memory_bytes} bytes, the bound is {MEMORY_BYTES_MAX}; shrink it"
         raise _refused("model_too_heavy", "model", text)
 
 

@@ -1,4 +1,4 @@
-"""Graphs as CatBoost's own exporter writes them: oblivious trees level by level, ai.onnx.ml 2 and no other operator set.
+"""Graphs as CatBoost writes them: oblivious trees level by level, ai.onnx.ml 2 and no other operator set.
 
 Source: catboost/libs/model/model_export/onnx_helpers.cpp.
 """

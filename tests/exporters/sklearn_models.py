@@ -131,7 +131,7 @@ def typed_models() -> Iterator[Named]:
 
 
 def column_models() -> Iterator[Named]:
-    """A named input for each field: numbers, whole numbers, texts, booleans; encoders that refuse the unknown and not."""
+    """A named input for each field: numbers, texts, booleans; encoders that refuse the unknown or not."""
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import BooleanTensorType, FloatTensorType, Int64TensorType, StringTensorType
     from sklearn.compose import ColumnTransformer

@@ -33,7 +33,7 @@ def good(tmp_path: Path) -> Path:
 
 
 def test_one_line_for_each_file_whatever_it_is(good: Path, tmp_path: Path) -> None:
-    """Missing, a folder, a pipe, a device, unreadable, too large, empty: a verdict each, and the good one among them."""
+    """Missing, a folder, a pipe, a device, too large, empty: a verdict each, and the good one among them."""
     pipe, huge, empty = tmp_path / "pipe", tmp_path / "huge.onnx", tmp_path / "empty.onnx"
     os.mkfifo(pipe)
     huge.touch()

@@ -27,7 +27,7 @@ def inspect(models: Iterator[Named], folder: Path) -> dict[str, dict[str, Any]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == int(not all(line["admitted"] for line in lines)), done.stderr
-    return {name: line for name, line in zip(files, lines, strict=True)}
+    return dict(zip(files, lines, strict=True))
 
 
 def _written(path: Path, make: Callable[[], onnx.ModelProto]) -> bool:

@@ -136,7 +136,7 @@ def _gelu(graph: Graph, x: str) -> str:
 
 
 def expanded(opset: int) -> onnx.ModelProto:
-    """A learned token expanded over the batch: ConstantOfShape, Equal, Where, Expand, as `expand(-1, ...)` is traced."""
+    """A learned token over the batch: ConstantOfShape, Equal, Where, Expand, as `expand(-1, ...)` is traced."""
     graph = Graph(opset, [_rows(5)])
     x = graph.linear("input", 5, 8)
     batch = graph.add("Slice", graph.add("Shape", x), *(graph.constant(np.array([n], np.int64)) for n in (0, 1, 0)))
@@ -155,7 +155,7 @@ def expanded(opset: int) -> onnx.ModelProto:
 
 
 def dynamo(opset: int) -> onnx.ModelProto:
-    """An MLP as the dynamo exporter writes it: notes on everything, value_info, IR 10, weights named by their module."""
+    """A module as the dynamo exporter writes it: notes on everything, value_info, IR 10."""
     model = attention(opset) if opset >= 20 else mlp(opset)
     model.ir_version, model.producer_version = 10, "2.6.0"
     trace = 'File "train.py", line 12, in forward\n    return self.net(x)\n' * 20

@@ -32,4 +32,4 @@ def passes(path: str) -> bool:
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
-    print("\n".join(path for path in sys.argv[1:] if passes(path)))
+    sys.stdout.write("\n".join(path for path in sys.argv[1:] if passes(path)))

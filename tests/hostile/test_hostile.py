@@ -11,12 +11,15 @@ import pytest
 
 from sandbox.jail.pool import JailPool, Program
 from sandbox.jail.settings import JailSettings
+from tests.hostile.bombs import BOMBS
 from tests.hostile.graphs import GRAPHS
+from tests.hostile.learning import LEARNING_MODELS
 from tests.hostile.messages import MESSAGES
 from tests.hostile.models import Hostile, sound, write_all
+from tests.hostile.side_files import SIDE_FILES
 from tests.unit.jail.models import content
 
-HOSTILE = [*MESSAGES, *GRAPHS]
+HOSTILE = [*SIDE_FILES, *MESSAGES, *BOMBS, *GRAPHS, *LEARNING_MODELS]
 PLAIN = [hostile.name for hostile in HOSTILE if hostile.plain]
 
 
@@ -33,7 +36,7 @@ def verdicts(files: dict[str, Path]) -> dict[str, dict[str, Any]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {name: line for name, line in zip(files, lines, strict=True)}
+    return dict(zip(files, lines, strict=True))
 
 
 def test_names_are_each_used_once() -> None:

@@ -71,6 +71,7 @@ async def verdicts(pool: Any, models: Sequence[Path], against: Against) -> Async
     """One verdict a file, in order, whatever the files are."""
     from heixia.registry.v1 import bundle_pb2
 
+    from sandbox.errors import JailUnavailable
     from sandbox.jail.pool import Program
 
     samples = [bundle_pb2.ParitySample(vector=vector, limit_yuan=limit) for vector, limit in against.samples]
@@ -80,7 +81,13 @@ async def verdicts(pool: Any, models: Sequence[Path], against: Against) -> Async
             yield _verdict(path, [reason], {})
             continue
         content = bundle_pb2.BundleContent(model=body, rules=against.rules, samples=samples)
-        report = await pool.inspect(Program(against.manifest, content.SerializeToString(), against.codes or {}))
+        program = Program(against.manifest, content.SerializeToString(), against.codes or {})
+        try:
+            report = await pool.inspect(program)
+        except JailUnavailable:
+            # a model may have brought down what its walls stand on; the files after it are judged all the same
+            yield _verdict(path, [Reason("jail_unavailable", "walls", "no walled process could be had; try again")], {})
+            continue
         yield _verdict(path, report.reasons, report.facts)
 
 

@@ -8,7 +8,7 @@ Source: Operators.md (github.com/onnx/onnx), opsets 7 to 28.
 from collections.abc import Sequence
 
 from model_registry.admission import tensor_shapes as shapes
-from model_registry.admission.values import Node, Operator, Value, as_input, kind_is, same
+from model_registry.admission.values import Node, Operator, Value, as_input, kind_is, picks, same
 from model_registry.admission.view import T
 
 
@@ -46,9 +46,9 @@ TENSOR_OPERATORS: dict[str, Operator] = {
     "Expand": Operator(shapes.expand_dims, grows=True),
     "EyeLike": Operator(same, lambda node: [node.attributes.get("dtype", node.value(0).kind)]),
     "Flatten": Operator(shapes.flatten_dims),
-    "Gather": Operator(shapes.gather_dims),
-    "GatherElements": Operator(lambda node: [node.shape(1)]),
-    "GatherND": Operator(shapes.gather_nd_dims),
+    "Gather": Operator(shapes.gather_dims, work=picks),
+    "GatherElements": Operator(lambda node: [node.shape(1)], work=picks),
+    "GatherND": Operator(shapes.gather_nd_dims, work=picks),
     "Gemm": Operator(shapes.gemm_dims, work=shapes.gemm_work),
     "LayerNormalization": Operator(shapes.norm_dims, lambda node: [node.value(0).kind, _FLOAT, _FLOAT][: node.outputs]),
     "MatMul": Operator(shapes.matmul_dims, work=shapes.matmul_work),
@@ -58,7 +58,7 @@ TENSOR_OPERATORS: dict[str, Operator] = {
     "Reshape": Operator(shapes.reshape_dims),
     "Shape": Operator(shapes.shape_of_dims, kind_is(_WHOLE), work=_nothing),
     "Size": Operator(lambda _: [()], kind_is(_WHOLE), work=_nothing),
-    "Slice": Operator(shapes.slice_dims),
+    "Slice": Operator(shapes.slice_dims, work=picks),
     "Split": Operator(shapes.split_dims, as_input(0)),
     "Squeeze": Operator(shapes.squeeze_dims),
     "Tile": Operator(shapes.tile_dims, grows=True),

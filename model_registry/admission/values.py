@@ -101,8 +101,13 @@ WorkRule = Callable[[Node, Sequence[Value]], int]
 
 
 def visits(node: Node, outputs: Sequence[Value]) -> int:
-    """The work of most operators: each element that is computed, and each computed one that is read."""
-    return sum(v.most for v in outputs) + sum(v.most for v in node.inputs if v is not None and not v.stored)
+    """The work of most operators: each element that is read or computed."""
+    return sum(v.most for v in outputs) + sum(v.most for v in node.inputs if v is not None)
+
+
+def picks(node: Node, outputs: Sequence[Value]) -> int:
+    """The work of operators that pick: of a large table they read what they give."""
+    return sum(v.most for v in outputs) + sum(v.most for v in node.inputs[1:] if v is not None)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,17 @@ BOMBS = [
     Hostile("outer_product", "a vector times itself until memory ends", "work_too_large", _outer(4)),
     Hostile("slow", "six products of large matrices for each row", "work_too_large", _slow, True),
     Hostile(
+        "folded",
+        "hours of arithmetic over stored weights, done while the model loads",
+        "work_too_large",
+        with_nodes(
+            *(node("ReduceSum", ["T"], [f"r{i}"]) for i in range(200)),
+            node("Sum", ["score", *(f"r{i}" for i in range(200))]),
+            stored=[stored("T", np.zeros(2_000_000), np.float32)],
+        ),
+        plain=True,
+    ),
+    Hostile(
         "tile",
         "a tile of a billion",
         "work_too_large",

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show, table
+from enclave_api.cli.inspect import inspect
 
 app = typer.Typer(help="Banks: verify the enclave, seal and version models.", no_args_is_help=True)
+app.command()(inspect)
 
 AcceptOption = Annotated[bool, typer.Option("--accept-simulated", help="Accept an enclave no hardware vouches for.")]
 VersionArgument = Annotated[str, typer.Argument(help="<institution>/<product>@<n>")]

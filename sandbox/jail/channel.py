@@ -17,6 +17,8 @@ import re
 import socket
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from model_registry.errors import Reason
 from sandbox.errors import WorkerMisbehaved
@@ -25,7 +27,7 @@ ANSWER = struct.Struct("<Bd")  # status, limit in yuan before snapping
 READY = b"R"
 REQUEST_BYTES_MAX = 65_536  # 8 bytes a field; a manifest has at most 2,000 fields
 REASONS_MAX = 50  # a report is read by people
-REPORT_BYTES_MAX = 131_072  # 50 reasons of at most 600 printable characters and a code
+REPORT_BYTES_MAX = 262_144  # 50 reasons of at most 600 printable characters and a code, and as much of facts
 LOAD_BYTES_MAX = 96 * 2**20  # a 64 MiB model, parity samples and rules beside it
 HEADER = struct.Struct("<cI")
 _PARTS = struct.Struct("<II")
@@ -99,28 +101,56 @@ def encode_missing(report: Mapping[str, Mapping[str, object]]) -> bytes:
     return ",".join(missing).encode() if missing else b""
 
 
-def encode_reasons(reasons: Sequence[Reason]) -> bytes:
-    """A report's body; empty = admitted."""
+def encode_report(reasons: Sequence[Reason], facts: Mapping[str, Any]) -> bytes:
+    """A report's body; no reasons = admitted. Facts that are too long are left out."""
     kept = reasons[:REASONS_MAX]
     parts = [{"code": r.code, "where": _line(r.where, 200), "text": _line(r.text, 400)} for r in kept]
-    return json.dumps(parts, ensure_ascii=False).encode()
+    told = facts if len(json.dumps(facts)) <= REPORT_BYTES_MAX // 2 else {}
+    return json.dumps({"reasons": parts, "facts": told}, ensure_ascii=False).encode()
 
 
-def decode_reasons(body: bytes) -> tuple[Reason, ...]:
-    """A report's reasons, as believable as their author: a process that has parsed a stranger's bytes.
+@dataclass(frozen=True)
+class Report:
+    """What a template says of its program: why it is refused, and what it is."""
+
+    reasons: tuple[Reason, ...]
+    facts: dict[str, Any]
+
+
+def decode_report(body: bytes) -> Report:
+    """A report, as believable as its author: a process that has parsed a stranger's bytes.
 
     Raises:
         WorkerMisbehaved: not the documented shape.
     """
     try:
+        told = json.loads(body)
         reasons = tuple(
-            Reason(_code(r["code"]), _line(r["where"], 200), _line(r["text"], 400)) for r in json.loads(body)
+            Reason(_code(r["code"]), _line(r["where"], 200), _line(r["text"], 400)) for r in told["reasons"]
         )
-    except (ValueError, TypeError, KeyError, RecursionError):
+        facts = {_code(name): _fact(value, 3) for name, value in told["facts"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise WorkerMisbehaved("malformed report") from None
     if len(reasons) > REASONS_MAX:
         raise WorkerMisbehaved("malformed report")
-    return reasons
+    return Report(reasons, facts)
+
+
+def _fact(value: Any, depth: int) -> Any:
+    """A fact made fit to be shown: plain values, printable, not nested deeply."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _line(value, 200)
+    if isinstance(value, int | float):
+        if not -(2**63) <= value < 2**63:  # NaN too
+            raise ValueError
+        return value
+    if not depth:
+        raise ValueError
+    if isinstance(value, list):
+        return [_fact(item, depth - 1) for item in value]
+    return {_line(name, 200): _fact(item, depth - 1) for name, item in value.items()}
 
 
 def _code(text: str) -> str:

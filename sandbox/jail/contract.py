@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from model_registry.admission import ManifestView, TensorInput
+from model_registry.admission import Categories, ManifestView, TensorInput
 from model_registry.errors import ModelRefused, Reason
 from model_registry.expressions import Value
 
@@ -43,6 +43,7 @@ class Contract:
     fields: tuple[FieldView, ...]
     view: ManifestView
     levels: tuple[int, ...]
+    columns: Mapping[str, Sequence[int]]
     encoders: tuple[Callable[[Vector], tuple[str, npt.NDArray[Any]]], ...]
     declining: npt.NDArray[np.intp]
     bounds: "Bounds"
@@ -116,8 +117,37 @@ def _contract(data: Any, codes: Mapping[str, Sequence[str]]) -> Contract:
     declining = np.array([p for p, field in enumerate(fields) if field.missing == "decline"], dtype=np.intp)
     levels = tuple(int(level) for level in data["levels"])
     # The server's own check of a manifest demands them; here they are compared where they are declared.
-    digests = {part: str(data["digests"][part]) for part in ("model", "rules") if "digests" in data}
-    return Contract(fields, view, levels, encoders, declining, Bounds.of(fields), digests)
+    digests = {part: str(data["digests"][part]) for part in ("model", "rules") if part in data.get("digests", {})}
+    columns = {name: at for name, _, at in inputs}
+    return Contract(fields, view, levels, columns, encoders, declining, Bounds.of(fields), digests)
+
+
+def contract_of(view: ManifestView, known: Categories) -> Contract:
+    """A contract for a model without manifest: each column a field of its own, with the categories the model knows."""
+    kinds = {"int64": "integer", "bool": "boolean", "string": "category"}
+    names = {i.name: [f"input{n}.{column}" for column in range(i.width)] for n, i in enumerate(view.inputs)}
+    fields = [{"name": n, "type": kinds.get(i.dtype, "number")} for i in view.inputs for n in names[i.name]]
+    codes = {names[i.name][c]: known.get((i.name, c), ("",)) for i in view.inputs for c in range(i.width)}
+    data = {
+        "fields": fields,
+        "inputs": [{"name": i.name, "dtype": i.dtype, "fields": names[i.name]} for i in view.inputs],
+        "output": {"name": view.output_name, "index": view.output_index},
+        "levels": [0],
+    }
+    return _contract(data, {name: [str(code) for code in found] for name, found in codes.items()})
+
+
+def trial_rows(contract: Contract, known: Categories) -> list[Vector]:
+    """Two rows, of noughts and of ones, but for columns where the model refuses categories that it does not know."""
+    rows = [np.zeros(len(contract.fields)), np.minimum(1.0, contract.bounds.most)]
+    for (name, column), categories in known.items():
+        at = contract.columns[name][column]
+        codes = contract.fields[at].codes
+        numbers = [codes.index(c) if c in codes else -1 for c in map(str, categories)] if codes else categories
+        found = [float(number) for number in numbers if number != -1 or not codes]
+        for row, number in zip(rows, (found[:1], found[1:2] or found[:1]), strict=True):
+            row[at : at + 1] = number or row[at]
+    return rows
 
 
 def _encoder(

@@ -10,8 +10,8 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from model_registry.errors import Reason
 from sandbox.errors import JailUnavailable, WorkerMisbehaved
@@ -29,7 +29,7 @@ class Program:
     """What a template loads.
 
     Attributes:
-        manifest: the manifest's canonical JSON.
+        manifest: the manifest's canonical JSON; empty = judge the model by itself (`inspect` alone).
         content: serialised BundleContent, in the clear; stays in the server's memory while the version is loaded.
         codes: full field name → code list, for the manifest's category fields.
     """
@@ -46,9 +46,10 @@ class Program:
 
 @dataclass(frozen=True)
 class AdmissionReport:
-    """Whether a program was admitted and why not; the reasons are for the model's owner."""
+    """Whether a program was admitted, why not, and what its model is; for the model's owner."""
 
     reasons: tuple[Reason, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def admitted(self) -> bool:
@@ -183,7 +184,7 @@ class JailPool:
         template = await self._open()
         try:
             async with asyncio.timeout(self._settings.load_deadline_ms / 1000):
-                reasons = await template.load(channel.DRILL, source)
+                reasons = (await template.load(channel.DRILL, source)).reasons
             if reasons:
                 return DrillResult("answered", b"!" + reasons[0].text.encode())
             return DrillResult("answered", await template.ask(request, _DRILL_ANSWER_BYTES_MAX))
@@ -248,9 +249,9 @@ class JailPool:
         admitted = False
         try:
             async with asyncio.timeout(self._settings.load_deadline_ms / 1000):
-                reasons = await template.load(channel.LOAD, frame)
-            admitted = not reasons
-            return (template if admitted else None), AdmissionReport(reasons)
+                report = await template.load(channel.LOAD, frame)
+            admitted = not report.reasons
+            return (template if admitted else None), AdmissionReport(report.reasons, report.facts)
         except TimeoutError:
             return None, _refused("model_timeout", "loading took longer than the deadline")
         except WorkerMisbehaved as error:

@@ -47,22 +47,23 @@ def run_template(descriptor: int, limits: walls.Limits, origin: walls.Origin) ->
         limits: resource limits.
         origin: what walls.fork_apart says about it.
     """
+    facts: dict[str, Any] = {}
     try:
         os.dup2(descriptor, walls.CHANNEL_FD)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=walls.CHANNEL_FD)
         report = walls.enter_template(limits, origin)  # (1)
         channel.send_frame(walls.CHANNEL_FD, channel.HELLO, channel.encode_missing(report))  # (2)
         kind, body, _ = channel.receive_frame(sock, channel.LOAD_BYTES_MAX)  # (3)
-        program = _load(kind, body, report)
+        program = _load(kind, body, report, facts)
         one_shot_walls = walls.OneShotWalls(limits)
         del body
         walls.loaded()
         gc.collect()
         gc.freeze()  # the children's collector must not touch, and so copy, what they share with their parent
-        channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_reasons(()))  # (4)
+        channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_report((), facts))  # (4)
         _serve(sock, program, one_shot_walls, report)  # (5)
     except ModelRefused as error:
-        channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_reasons(error.reasons))
+        channel.send_frame(walls.CHANNEL_FD, channel.REPORT, channel.encode_report(error.reasons, facts))
     except BaseException:  # noqa: S110
         pass
     finally:
@@ -106,9 +107,9 @@ def _run_child(
         os._exit(0)
 
 
-def _load(kind: bytes, body: bytes, report: walls.WallReport) -> Loaded:
+def _load(kind: bytes, body: bytes, report: walls.WallReport, facts: dict[str, Any]) -> Loaded:
     if kind == channel.LOAD:
-        return _load_model(body)
+        return _load_model(body, facts)
     if kind == channel.DRILL:
         return _load_drill(body)
     if kind == channel.PROBE:
@@ -116,9 +117,9 @@ def _load(kind: bytes, body: bytes, report: walls.WallReport) -> Loaded:
     raise EOFError
 
 
-def _load_model(body: bytes) -> Loaded:
+def _load_model(body: bytes, facts: dict[str, Any]) -> Loaded:
     manifest, content, codes = channel.split_program(body)
-    scorer = Scorer.load(manifest, content, json.loads(codes))
+    scorer = Scorer.load(manifest, content, json.loads(codes), facts)
 
     def answer(request: bytes) -> bytes:
         status, value = scorer.limit(request)

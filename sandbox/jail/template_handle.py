@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Set
 from typing import Self
 
-from model_registry.errors import Reason
 from sandbox.errors import JailUnavailable, WorkerMisbehaved
 from sandbox.jail import channel, peer
 from sandbox.jail.processes import Handle, Schedule, Zygote
@@ -63,15 +62,15 @@ class Template:
             raise
         return cls(Handle(sock, hello.sender), zygote, settings, tolerated)
 
-    async def load(self, kind: bytes, body: bytes) -> tuple[Reason, ...]:
-        """Hand over the program; returns the reasons of a refusal, none when it is loaded.
+    async def load(self, kind: bytes, body: bytes) -> channel.Report:
+        """Hand over the program; returns what the template says of it, without reasons when it is loaded.
 
         Raises:
             WorkerMisbehaved: it ended, or reported nonsense.
         """
         await peer.order(self._handle.sock, kind, body)
         report = await peer.receive_reply(self._handle.sock, channel.REPORT)
-        return channel.decode_reasons(report.body)
+        return channel.decode_report(report.body)
 
     @property
     def processes(self) -> list[int]:

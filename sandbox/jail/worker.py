@@ -6,6 +6,7 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 # onnxruntime >= 1.29 for Linux reports model hashes and host facts to its vendor unless told not to before import, and
@@ -18,14 +19,16 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from heixia.registry.v1 import bundle_pb2
 
-from model_registry.admission import inspect_model
+from model_registry.admission import admit
 from model_registry.errors import ModelRefused, Reason, RulesInvalid
 from model_registry.rules import Rules, compile_rules
 from sandbox.gate import snap
-from sandbox.jail.contract import Contract, Vector, parse_contract
+from sandbox.jail.contract import Contract, Vector, contract_of, parse_contract, trial_rows
+from sandbox.jail.measure import MEMORY_BYTES_MAX, RUN_CPU_US_MAX, allocated_bytes, clock_ms, cpu_us
 from sandbox.jail.status import ScoreStatus
 
 REASONS_MAX = 50  # as in admission: a report is read by people
+TRIALS_MAX = 34  # two rows of our own, and the bank's samples as far as they help
 
 
 class Scorer:
@@ -41,31 +44,45 @@ class Scorer:
         self._index = contract.view.output_index
 
     @classmethod
-    def load(cls, manifest: bytes, content: bytes, codes: Mapping[str, Sequence[str]]) -> Self:
+    def load(
+        cls,
+        manifest: bytes,
+        content: bytes,
+        codes: Mapping[str, Sequence[str]],
+        facts: dict[str, Any] | None = None,
+    ) -> Self:
         """Admit and load a bundle's content.
 
-        (1) manifest (2) content (3) admission (4) rules (5) load (6) run twice (7) parity samples.
+        (1) manifest (2) content (3) admission (4) rules (5) load (6) trial runs (7) parity samples.
 
         Args:
-            manifest: the manifest's JSON payload.
+            manifest: the manifest's JSON payload; empty = each column of each input is a field of its own.
             content: serialised heixia.registry.v1.BundleContent, a stranger's bytes.
             codes: full field name → code list, for the manifest's category fields.
+            facts: filled with what is learnt of the model, also where it is refused.
 
         Raises:
             ModelRefused: with every reason of the step that failed.
         """
-        contract = parse_contract(manifest, codes)  # (1)
+        facts = {} if facts is None else facts
+        declared = parse_contract(manifest, codes) if manifest else None  # (1)
         try:
             bundle = bundle_pb2.BundleContent.FromString(content)  # (2)
         except DecodeError:
             raise _refused("content_invalid", "bundle", "the content is not a BundleContent message") from None
-        _check_digests(bundle, contract)
-        reasons = inspect_model(bundle.model, contract.view)  # (3)
-        rules, rule_reasons = _rules(bundle.rules, contract)  # (4)
-        if reasons or rule_reasons:
-            raise ModelRefused([*reasons, *rule_reasons][:REASONS_MAX])
-        scorer = cls(contract, _session(bundle.model), rules)  # (5)
-        scorer._first_run()  # (6)
+        if declared is not None:
+            _check_digests(bundle, declared)
+        admission = admit(bundle.model, declared.view if declared is not None else None)  # (3)
+        facts.update(admission.facts)
+        rules, rule_reasons = _rules(bundle.rules, declared)  # (4)
+        if admission.view is None or rule_reasons:
+            raise ModelRefused([*admission.reasons, *rule_reasons][:REASONS_MAX])
+        contract = declared or contract_of(admission.view, admission.categories)
+        before, begun = allocated_bytes(), clock_ms()
+        scorer = cls(replace(contract, view=admission.view), _session(admission.runnable), rules)  # (5)
+        facts["load_ms"] = round(clock_ms() - begun, 3)
+        rows = [*trial_rows(contract, admission.categories), *(np.array(s.vector, "<f8") for s in bundle.samples)]
+        scorer._try(rows, before, facts)  # (6)
         scorer._check_parity(bundle.samples)  # (7)
         return scorer
 
@@ -133,29 +150,75 @@ class Scorer:
             raise _refused("output_not_number", "output", "the model returned no tensor of numbers")
         return output.reshape(-1)
 
-    def _first_run(self) -> None:
-        feeds = self._contract.feeds(np.zeros(len(self._contract.fields)))
-        if feeds is None:  # zeros are not missing
-            raise _refused("manifest_invalid", "manifest", "no inputs")
-        self._run(feeds)
-        if self._raw(feeds).tobytes() != self._raw(feeds).tobytes():
-            raise _refused("model_not_repeatable", "model", "two runs on the same row gave different bits")
+    def _try(self, rows: Sequence[Vector], before: int, facts: dict[str, Any]) -> None:
+        """Run rows, each twice: the same bits, within the bounds. A row that the model cannot read is no reason."""
+        failure = _refused("model_run_failed", "model", "no trial row can be fed to the model")
+        spent: list[float] = []
+        for row in rows[:TRIALS_MAX]:
+            feeds = self._contract.feeds(row) if len(row) == len(self._contract.fields) else None
+            if feeds is None:
+                continue
+            try:
+                first, begun = self._raw(feeds), cpu_us()
+                second, taken = self._raw(feeds), cpu_us() - begun
+            except ModelRefused as error:
+                failure = error if not spent else failure
+                continue
+            if self._index >= first.size:
+                raise _refused("output_missing", "output", f"the output row has no element {self._index}")
+            if first.tobytes() != second.tobytes():
+                raise _refused("model_not_repeatable", "model", "two runs on the same row gave different bits")
+            spent.append(taken)
+        if not spent:
+            raise failure
+        facts |= {"deterministic": True, "trial_rows": len(spent), "run_cpu_us": round(max(spent), 1)}
+        facts["memory_bytes"] = max(0, allocated_bytes() - before)
+        _check_measured(facts["run_cpu_us"], facts["memory_bytes"])
 
     def _check_parity(self, samples: Sequence[bundle_pb2.ParitySample]) -> None:
-        reasons = [
-            Reason("parity_mismatch", f"sample {number}", "the sandbox computes another limit than the bank did")
-            for number, sample in enumerate(samples)
-            if self._level_of(sample) != sample.limit_yuan
-        ]
+        reasons = [reason for number, sample in enumerate(samples) if (reason := self._differs(number, sample))]
         if reasons:
             raise ModelRefused(reasons[:REASONS_MAX])
 
-    def _level_of(self, sample: bundle_pb2.ParitySample) -> int | None:
-        vector = np.array(sample.vector, dtype="<f8").tobytes()
-        status, value = self.limit(vector)
+    def _differs(self, number: int, sample: bundle_pb2.ParitySample) -> Reason | None:
+        """Why a sample's limit is not the bank's; None where it is."""
+        vector = np.array(sample.vector, dtype="<f8")
+        level = self._level_of(vector)
+        if level == sample.limit_yuan:
+            return None
+        if level is None:
+            text = (
+                f"the bank says {sample.limit_yuan}, the sandbox cannot score the row: impossible values or no number"
+            )
+            return Reason("parity_mismatch", f"sample {number}", text)
+        text = f"the bank says {sample.limit_yuan}, the sandbox computes {level}"
+        if sample.limit_yuan in self._levels_nearby(vector):
+            way = "a value lies within one float32 step of a threshold: convert with doubles (`heixia bank convert`)"
+            return Reason("parity_flip", f"sample {number}", f"{text}; {way}, or leave rounding to your side too")
+        return Reason("parity_mismatch", f"sample {number}", text)
+
+    def _levels_nearby(self, vector: Vector) -> set[int | None]:
+        """The levels of rows whose numbers are the next float32 below or above."""
+        whole = np.array([field.kind != "number" for field in self._contract.fields])
+        with np.errstate(over="ignore"):
+            single = vector.astype(np.float32)
+        steps = [np.nextafter(single, np.float32(to)).astype("<f8") for to in (-np.inf, np.inf)]
+        return {self._level_of(np.where(whole, vector, near)) for near in (single.astype("<f8"), *steps)}
+
+    def _level_of(self, vector: Vector) -> int | None:
+        status, value = self.limit(vector.tobytes())
         if status in (ScoreStatus.BAD_REQUEST, ScoreStatus.MODEL_FAILURE):
             return None
         return snap(value, self._contract.levels)
+
+
+def _check_measured(run_cpu_us: float, memory_bytes: int) -> None:
+    if run_cpu_us > RUN_CPU_US_MAX:
+        text = f"one row took {run_cpu_us:.0f} µs of CPU, the bound is {RUN_CPU_US_MAX}; shrink it"
+        raise _refused("model_too_slow", "model", text)
+    if memory_bytes > MEMORY_BYTES_MAX:
+        text = f"loaded it takes {memory_bytes} bytes, the bound is {MEMORY_BYTES_MAX}; shrink it"
+        raise _refused("model_too_heavy", "model", text)
 
 
 def _check_digests(bundle: bundle_pb2.BundleContent, contract: Contract) -> None:
@@ -164,8 +227,8 @@ def _check_digests(bundle: bundle_pb2.BundleContent, contract: Contract) -> None
             raise _refused("digest_mismatch", part, "not the one whose digest the manifest declares")
 
 
-def _rules(text: bytes, contract: Contract) -> tuple[Rules | None, list[Reason]]:
-    if not text:
+def _rules(text: bytes, contract: Contract | None) -> tuple[Rules | None, list[Reason]]:
+    if not text or contract is None:  # rules are over the fields of a manifest
         return None, []
     kinds = {field.name: field.kind for field in contract.fields}
     codes = {field.name: field.codes for field in contract.fields if field.kind == "category"}

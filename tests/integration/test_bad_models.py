@@ -96,6 +96,21 @@ def hidden_strings() -> bytes:
     return graph([encoder])
 
 
+def shape_of_data(growth: int) -> bytes:
+    """As many outputs as the field says: one for zero, for real values more than memory holds."""
+    one = helper.make_tensor("one", TensorProto.INT64, [1], [1])
+    factor = helper.make_tensor("factor", TensorProto.INT64, [1], [growth])
+    flat = helper.make_tensor("flat", TensorProto.INT64, [1], [-1])
+    nodes = [
+        node("Reshape", ["X", "flat"], "x"),
+        node("Cast", ["x"], "n", to=TensorProto.INT64),
+        node("Mul", ["n", "factor"], "m"),
+        node("Add", ["m", "one"], "size"),
+        node("ConstantOfShape", ["size"], "score", value=helper.make_tensor("v", TensorProto.FLOAT, [1], [90_000.0])),
+    ]
+    return graph(nodes, [one, factor, flat])
+
+
 EMPTY = helper.make_tensor("none", TensorProto.INT64, [1], [0])
 REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "nothing": (b"", {}, "model_empty"),
@@ -107,8 +122,9 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "an output that is not there": (chain("Abs"), {"output": ModelOutput(name="limit", index=0)}, "output_missing"),
     "an element that is not there": (chain("Abs"), {"output": ModelOutput(name="score", index=5)}, "output_missing"),
     "text": (strings(), {}, "output_not_number"),
-    "text that says it is a number": (hidden_strings(), {}, "model_load_failed"),
+    "text that says it is a number": (hidden_strings(), {}, "output_not_number"),
     "an empty row": (graph([node("ConstantOfShape", ["none"], "score")], [EMPTY]), {}, "output_missing"),
+    "a size that the field decides": (shape_of_data(1000), {}, "size_unknown"),
     "an operator not on the list": (graph([node("RandomNormalLike", ["X"], "score")]), {}, "operator_refused"),
     "parity that does not hold": (chain("Abs"), {"samples": [Sample((60_000.0,), 100_000)]}, "parity_mismatch"),
     "parity of another width": (chain("Abs"), {"samples": [Sample((1.0, 2.0), 0)]}, "parity_mismatch"),
@@ -152,32 +168,17 @@ def out_of_bounds() -> bytes:
     return graph([node("Cast", ["X"], "at", to=TensorProto.INT64), node("Gather", ["table", "at"], "score")], [table])
 
 
-def shape_of_data(growth: int) -> bytes:
-    """As many outputs as the field says: one for zero, for real values more than memory holds."""
-    one = helper.make_tensor("one", TensorProto.INT64, [1], [1])
-    factor = helper.make_tensor("factor", TensorProto.INT64, [1], [growth])
-    flat = helper.make_tensor("flat", TensorProto.INT64, [1], [-1])
-    nodes = [
-        node("Reshape", ["X", "flat"], "x"),
-        node("Cast", ["x"], "n", to=TensorProto.INT64),
-        node("Mul", ["n", "factor"], "m"),
-        node("Add", ["m", "one"], "size"),
-        node("ConstantOfShape", ["size"], "score", value=helper.make_tensor("v", TensorProto.FLOAT, [1], [90_000.0])),
-    ]
-    return graph(nodes, [one, factor, flat])
-
-
 def vanishing() -> bytes:
-    """One output for zero, none for any real value: rows where the field is zero."""
-    nothing = helper.make_tensor("nothing", TensorProto.FLOAT, [1, 1], [0.0])
+    """One output for the rows that are tried, none for any real value."""
+    little = helper.make_tensor("little", TensorProto.FLOAT, [1, 1], [10.0])
     flat = helper.make_tensor("flat", TensorProto.INT64, [1], [-1])
     nodes = [
-        node("Equal", ["X", "nothing"], "same"),
-        node("Cast", ["same"], "count", to=TensorProto.INT64),
+        node("Less", ["X", "little"], "less"),
+        node("Cast", ["less"], "count", to=TensorProto.INT64),
         node("Reshape", ["count", "flat"], "size"),
-        node("ConstantOfShape", ["size"], "score"),
+        node("Slice", ["X", "from", "size"], "score"),
     ]
-    return graph(nodes, [nothing, flat])
+    return graph(nodes, [little, flat, helper.make_tensor("from", TensorProto.INT64, [1], [0])])
 
 
 ODD = {
@@ -187,7 +188,6 @@ ODD = {
     "negative-infinite": chain("Abs", "Exp", "Exp", "Neg"),
     "out-of-bounds": out_of_bounds(),
     "no-row": vanishing(),
-    "memory": shape_of_data(1000),
 }
 
 

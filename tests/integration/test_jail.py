@@ -214,7 +214,7 @@ async def test_no_state_is_left_for_the_next_call(pool: JailPool) -> None:
     template = await pool._open()
     try:
         source = b"seen = []\ndef run(request):\n    seen.append(request)\n    return b'|'.join(seen)"
-        assert await template.load(channel.DRILL, source) == ()
+        assert (await template.load(channel.DRILL, source)).reasons == ()
         assert [await template.ask(request, 100) for request in (b"a", b"b", b"c")] == [b"a", b"b", b"c"]
     finally:
         template.kill()
@@ -286,7 +286,7 @@ async def test_in_constant_time_no_answer_comes_early_or_late() -> None:
     try:
         for seconds, ended in ((0.0, "answered"), (0.05, "answered"), (9.0, "ended")):
             template = await pool._open()
-            assert await template.load(channel.DRILL, spin % seconds + b"    return b'x'") == ()
+            assert not (await template.load(channel.DRILL, spin % seconds + b"    return b'x'")).reasons
             process = await template._take_in_time()  # forked beforehand: what counts begins with the request
             template._held -= 1
             template._ready.append(process)
@@ -309,7 +309,7 @@ async def test_warm_isolation_keeps_its_process() -> None:
     try:
         template = await pool._open()
         source = b"seen = []\ndef run(request):\n    seen.append(request)\n    return b'|'.join(seen)"
-        assert await template.load(channel.DRILL, source) == ()
+        assert not (await template.load(channel.DRILL, source)).reasons
         assert [await template.ask(request, 100) for request in (b"a", b"b", b"c")] == [b"a", b"a|b", b"a|b|c"]
         handle = os.pidfd_open(template._ready[0].sender)
         os.kill(template._ready[0].sender, signal.SIGKILL)

@@ -15,7 +15,7 @@ TAKE_OVER = """
 import gc, os, socket, struct, _thread
 from sandbox.jail import channel, walls
 orders = next(o for o in gc.get_objects() if isinstance(o, socket.socket) and o.fileno() == 3)
-channel.send_frame(3, channel.REPORT, channel.encode_reasons(()))
+channel.send_frame(3, channel.REPORT, channel.encode_report((), {}))
 def next_order():
     return channel.receive_frame(orders, 0)[2]
 def rest():
@@ -63,7 +63,7 @@ async def loaded(pool: JailPool, source: bytes) -> AsyncIterator[Template]:
     """A drill that stays loaded, to be asked more than once."""
     template = await pool._open()
     try:
-        assert await template.load(channel.DRILL, source) == ()
+        assert not (await template.load(channel.DRILL, source)).reasons
         yield template
     finally:
         template.kill()

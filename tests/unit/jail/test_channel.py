@@ -55,40 +55,45 @@ def test_a_program_comes_back(manifest: bytes, content: bytes, codes: bytes) -> 
 @given(REASONS)
 def test_reports_are_bounded_and_printable(reasons: list[Reason]) -> None:
     """Codes survive; texts arrive clipped to one printable line; every report fits its bound."""
-    body = channel.encode_reasons(reasons)
-    decoded = channel.decode_reasons(body)
+    body = channel.encode_report(reasons, {"nodes": 7})
+    decoded = channel.decode_report(body).reasons
     assert len(body) <= channel.REPORT_BYTES_MAX
     assert [r.code for r in decoded] == [r.code for r in reasons[: channel.REASONS_MAX]]
     assert all((r.where + r.text).isprintable() and len(r.text) <= 400 for r in decoded)
 
 
 def test_the_largest_report_fits() -> None:
-    """Texts of characters that JSON escapes at length stay within the frame."""
+    """Texts of characters that JSON escapes at length stay within the frame, whatever the facts."""
     reasons = [Reason("c" * 64, "\U0001f600" * 1000, "\U0001f600" * 1000)] * 60
-    assert len(channel.encode_reasons(reasons)) <= channel.REPORT_BYTES_MAX
+    for size in (1, 20_000, 200_000):
+        facts = {"operators": "\U0001f600" * size}
+        assert len(channel.encode_report(reasons, facts)) <= channel.REPORT_BYTES_MAX
 
 
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(["code", "where", "text"]), c),
+        lambda c: (
+            st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(["reasons", "facts", "code", "where", "text"]), c)
+        ),
         max_leaves=6,
     )
 )
 def test_a_forged_report_is_refused_in_one_way(data: Any) -> None:
     """A template that has been taken over can lie in a report, but not break the server with one."""
     try:
-        reasons = channel.decode_reasons(json.dumps(data).encode())
+        report = channel.decode_report(json.dumps(data).encode())
     except WorkerMisbehaved:
         return
-    assert all(isinstance(reason, Reason) for reason in reasons)
+    assert all(isinstance(reason, Reason) for reason in report.reasons)
+    assert json.loads(json.dumps(report.facts, allow_nan=False)) == report.facts
 
 
 @given(st.binary(max_size=50))
 def test_a_report_of_any_bytes_is_refused_in_one_way(body: bytes) -> None:
     """Noise in place of JSON."""
     try:
-        channel.decode_reasons(body)
+        channel.decode_report(body)
     except WorkerMisbehaved:
         return
-    assert isinstance(json.loads(body), list | dict | str)
+    assert isinstance(json.loads(body), dict)

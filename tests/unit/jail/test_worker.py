@@ -1,6 +1,7 @@
 """What runs inside the walls, run outside them."""
 
 import hashlib
+import itertools
 import math
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from model_registry.errors import ModelRefused
+from sandbox.jail import measure, worker
 from sandbox.jail.status import ScoreStatus
 from sandbox.jail.worker import Scorer
 from tests.unit.jail import models
@@ -68,8 +70,62 @@ def test_parity_samples_are_recomputed() -> None:
     with pytest.raises(ModelRefused) as refused:
         Scorer.load(manifest(), content(linear(), samples=[good, ((60_000.0, 0.0, 0.0), 100_000)]), {})
     assert [(r.code, r.where) for r in refused.value.reasons] == [("parity_mismatch", "sample 1")]
+    assert "100000" in refused.value.reasons[0].text
+    assert "50000" in refused.value.reasons[0].text
     with pytest.raises(ModelRefused):
         Scorer.load(manifest(), content(linear(), samples=[((1.0,), 0)]), {})
+
+
+def test_a_flip_between_float_and_double_is_named() -> None:
+    """A limit that the next float32 would give is a flip, and the row is named; one that it would not is a mismatch."""
+    near = 100_000.003  # the nearest float32 lies on the level itself
+    step = models.model([helper.make_node("Floor", ["x"], ["score"])])
+    step.graph.node.insert(0, helper.make_node("MatMul", ["X", "W"], ["x"]))
+    step.graph.initializer.append(helper.make_tensor("W", TensorProto.FLOAT, [3, 1], [1.0, 0.0, 0.0]))
+    with pytest.raises(ModelRefused) as refused:
+        Scorer.load(manifest(), content(step, samples=[((near, 0.0, 0.0), 50_000), ((near, 0.0, 0.0), 0)]), {})
+    told = [(r.code, r.where) for r in refused.value.reasons]
+    assert told == [("parity_flip", "sample 0"), ("parity_mismatch", "sample 1")]
+
+
+def test_what_a_model_takes_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU and memory are facts, and beyond their bounds reasons."""
+    facts: dict[str, float] = {}
+    Scorer.load(manifest(), content(linear()), {}, facts)
+    assert 0 < facts["run_cpu_us"] < measure.RUN_CPU_US_MAX
+    assert 0 < facts["memory_bytes"] < measure.MEMORY_BYTES_MAX
+    for name, bound, code in (("RUN_CPU_US_MAX", 0, "model_too_slow"), ("MEMORY_BYTES_MAX", 1000, "model_too_heavy")):
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, name, bound)
+            with pytest.raises(ModelRefused) as refused:
+                Scorer.load(manifest(), content(linear()), {}, facts)
+        assert codes_of(refused) == {code}
+
+
+def test_a_slow_model_is_refused_by_the_clock() -> None:
+    """Few enough operations for the estimate, each of them slow: the run tells."""
+    shape = helper.make_tensor("S", TensorProto.INT64, [2], [1, 4_000_000])
+    names = ["x0", "e", "p0", "p1", "p2", "p3", "p4", "p5"]
+    slow = [helper.make_node("Expand", ["x0", "S"], ["e"])]
+    slow += [helper.make_node("Tan", [a], [b]) for a, b in itertools.pairwise(names[1:])]
+    slow += [helper.make_node("ReduceSum", ["p5"], ["score"])]
+    first = models.unary("Abs").graph
+    body = content(models.model([first.node[0], *slow], initializers=[*first.initializer, shape]))
+    with pytest.raises(ModelRefused) as refused:
+        Scorer.load(manifest(), body, {})
+    assert codes_of(refused) == {"model_too_slow"}
+
+
+def test_without_a_manifest_a_model_is_judged_by_itself() -> None:
+    """Its own inputs, no rules, no samples; facts are told of a refused one too."""
+    facts: dict[str, object] = {}
+    Scorer.load(b"", content(linear()), {}, facts)
+    assert facts["deterministic"] is True
+    refused = unary("Abs")
+    refused.graph.node[1].op_type = "Resize"
+    with pytest.raises(ModelRefused):
+        Scorer.load(b"", content(refused), {}, facts)
+    assert facts["operators"] == {"MatMul": 1, "Resize": 1}
 
 
 def test_an_output_without_the_element_is_refused_at_load() -> None:
@@ -80,12 +136,31 @@ def test_an_output_without_the_element_is_refused_at_load() -> None:
 
 
 def test_a_model_that_does_not_run_is_refused() -> None:
-    """Admitted operators in an impossible arrangement fail at load, with a reason for the owner."""
+    """Admitted operators in an impossible arrangement fail before they are loaded, with a reason for the owner."""
     wrong = helper.make_tensor("W", TensorProto.FLOAT, [5, 1], [1.0] * 5)
     bad = models.model([helper.make_node("MatMul", ["X", "W"], ["score"])], initializers=[wrong])
     with pytest.raises(ModelRefused) as refused:
         Scorer.load(manifest(), content(bad), {})
-    assert codes_of(refused) <= {"model_load_failed", "model_run_failed"}
+    assert codes_of(refused) == {"node_invalid"}
+
+
+def test_a_model_that_runs_on_no_row_is_refused() -> None:
+    """An index beyond the end shows when it runs; a model that fails on one row and runs on another is admitted."""
+    index = helper.make_tensor("I", TensorProto.INT64, [1], [9])
+    outside = models.model([helper.make_node("Gather", ["X", "I"], ["score"], axis=1)], initializers=[index])
+    with pytest.raises(ModelRefused) as refused:
+        Scorer.load(manifest(), content(outside), {})
+    assert codes_of(refused) == {"model_run_failed"}
+    by_row = [
+        helper.make_node("Cast", ["x0"], ["i"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["T", "i"], ["score"]),
+    ]
+    table = helper.make_tensor("T", TensorProto.FLOAT, [1], [5.0])
+    first = models.unary("Abs").graph
+    some = models.model([first.node[0], *by_row], initializers=[*first.initializer, table])
+    facts: dict[str, object] = {}
+    Scorer.load(manifest(), content(some), {}, facts)
+    assert facts["trial_rows"] == 1
 
 
 @pytest.mark.parametrize("part", ["model", "rules"])

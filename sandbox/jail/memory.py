@@ -13,6 +13,7 @@ _HUGE = 2 * 2**20
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
 
+_INTERPRETER = ctypes.cast(ctypes.pythonapi.Py_IncRef, ctypes.c_void_p).value or 0
 _libc = ctypes.CDLL(None, use_errno=True)
 _SIZE, _ADDRESS, _INT = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
 _libc.madvise.argtypes = _libc.mprotect.argtypes = (_ADDRESS, _SIZE, _INT)
@@ -34,7 +35,11 @@ def use_huge_pages() -> None:
             for at in range(start, end, _HUGE):
                 _libc.madvise(at, _HUGE, _MADV_COLLAPSE)
         elif parts[1] == "r-xp" and len(parts) > 5 and parts[5].startswith("/"):
-            _move_text(first, last - first)
+            start, end = -(-first // _HUGE) * _HUGE, last // _HUGE * _HUGE
+            if first <= _INTERPRETER < last:
+                start, end = first, last
+            if end > start:
+                _move_text(start, end - start)
 
 
 def _move_text(start: int, size: int) -> None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from audit.errors import CallerError, HeixiaError, OwnerError
 from audit.event import Decision
@@ -101,10 +101,13 @@ class _ChampionChanged(HeixiaError):
 
 @dataclass
 class Decider:
-    """Answers requests for limits. `observe(step, seconds)` gets the time each step took, for metrics and bench."""
+    """Answers requests for limits. `observe(step, seconds)` gets the time each step took, for metrics and bench.
+
+    `reader` is asked prepared statements alone: each sees what is committed at its moment, and the commit asks again.
+    """
 
     ledger: Ledger
-    engine: Engine
+    reader: Connection
     vault: Vault
     consents: ConsentStore
     versions: Versions
@@ -139,14 +142,13 @@ class Decider:
         tag = self.vault.keys.subject_tag(request.subject)
         request_digest = digest(request.consent_id.encode(), tag.encode(), request.product.encode())
         for _ in range(CHAMPION_RETRIES):
-            with self.engine.connect() as connection:
-                # (1) Same request id as before.
-                if (answer := self._answered(connection, known.request_hash, request_digest)) is not None:
-                    return answer
-                # (2) Consent.
-                consent, record = self._consent(connection, request, known, tag)
-                # (3) Champion, fields, datasets.
-                name = self._champion(connection, request.product, known)
+            # (1) Same request id as before.
+            if (answer := self._answered(self.reader, known.request_hash, request_digest)) is not None:
+                return answer
+            # (2) Consent.
+            consent, record = self._consent(self.reader, request, known, tag)
+            # (3) Champion, fields, datasets.
+            name = self._champion(self.reader, request.product, known)
             version = await self._ready(name)
             payable = self._check_data(version, consent, tag)
             # (4) Join.
@@ -202,9 +204,8 @@ class Decider:
         """Whether a new answer could be paid as things stand; the commit decides."""
         began = time.perf_counter()
         check_fields(consent, version.manifest.field_names)
-        with self.engine.connect() as connection:
-            check_open(connection, version.plan.datasets, version.layouts)
-            payable = can_pay(connection, **self._bill(version, tag, max(self.clock(), self.ledger.time)))
+        check_open(self.reader, version.plan.datasets, version.layouts)
+        payable = can_pay(self.reader, **self._bill(version, tag, max(self.clock(), self.ledger.time)))
         self.observe("champion", time.perf_counter() - began)
         return payable
 
@@ -223,10 +224,9 @@ class Decider:
 
         def admit(versions: RecordVersions) -> None:
             if not payable:
-                with self.engine.connect() as connection:
-                    input_hash = self._input_hash(tag, version, _told(version, versions))
-                    if calls.limit_for(connection, self.vault.keys, input_hash) is None:
-                        raise BudgetSpent("disclosure budget")
+                input_hash = self._input_hash(tag, version, _told(version, versions))
+                if calls.limit_for(self.reader, self.vault.keys, input_hash) is None:
+                    raise BudgetSpent("disclosure budget")
 
         joined = self.vault.join(version.plan, subject, oldest, admit)
         self.observe("join", time.perf_counter() - began)

@@ -88,14 +88,14 @@ def fields_of(catalog: Catalog) -> list[str]:
 
 
 def register(room: Room, world: World) -> list[tuple[str, str]]:
-    """(subject, consent) for every call to come: a consent has at most five uses."""
+    """(subject, consent) for every call to come: a consent has five uses, which do not come at once."""
     wanted = -(-(sum(CALLS.values()) + 50) // USES)
     names = list(room.catalog.datasets)
     made = []
     for number in track(range(wanted), "consents"):
         subject = world.subjects[number % COMPANIES]
-        made += [(subject, room.consent(subject, PRODUCT, names, uses=USES))] * USES
-    return made
+        made.append((subject, room.consent(subject, PRODUCT, names, uses=USES)))
+    return made * USES
 
 
 async def protected(room: Room, consents: Sequence[tuple[str, str]]) -> list[Figure]:

@@ -47,6 +47,7 @@ def _settle() -> None:
     np.seterr(all="ignore")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then closes the socket
+    os.nice(10)  # the server comes first: a model that computes must not hold up anybody's answer, or tell its time
     walls.become_nobody()
     # after giving up root, as that resets both
     walls.die_with_parent()

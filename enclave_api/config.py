@@ -23,7 +23,7 @@ log_origin = "{log_origin}"          # name of the log: first line of every chec
 
 isolation = "one-shot"         # a process for each call; "warm": one for many calls of a version, which is weaker
 release_quantum_ms = 50        # answers leave at whole multiples of this, so that time tells nothing about data
-score_deadline_ms = 30         # a model has exactly this long in every call, whatever the data; late = no offer
+score_deadline_ms = 20         # a model has exactly this long in every call, whatever the data; late = no offer
 budget_bits_per_year = 64      # disclosed about one company to one institution in a calendar year, at most
 levels_max = 64                # of a product's grid: 6 bits an answer
 rpcs_in_flight_max = 256       # further calls are refused at once instead of queueing without end
@@ -39,7 +39,7 @@ class Settings(BaseModel):
     log_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,200}$")]
     isolation: Literal["one-shot", "warm"] = "one-shot"
     release_quantum_ms: int = Field(50, ge=0, le=1000)
-    score_deadline_ms: int = Field(30, ge=10, le=60_000)
+    score_deadline_ms: int = Field(20, ge=10, le=60_000)
     budget_bits_per_year: int = Field(64, ge=1, le=100_000)
     levels_max: int = Field(LEVELS_MAX, ge=2, le=1024)
     rpcs_in_flight_max: int = Field(256, ge=1, le=10_000)

@@ -13,6 +13,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from tests.redteam.hostile import loaded
 LEVELS = (0, 50_000, 100_000, 200_000, 300_000, 500_000, 800_000, 1_000_000)
 QUANTUM_MS = 50
 BUDGET_S = 0.02  # what a model has; the rest of the quantum is for the machine, which a late model has kept busy
+SLOT_MS = 20  # as heixia.toml has it
 LATE_S = 0.06  # longer than a quantum
 # (limit before the gate, seconds since the call began) → (level, seconds since the call began at which it leaves)
 Gate = Callable[[float, float], tuple[int, float]]
@@ -100,33 +102,34 @@ def run(request):
 """.encode()
 
 
-async def measure(gate: Gate, calls: int, budget_s: float | None = None, seed: int = 1) -> Leak:
+async def measure(gate: Gate, calls: int, slot_ms: int = 0, seed: int = 1) -> Leak:
     """Estimate with real processes and real time.
 
     Args:
         gate: what is tried.
         calls: how many, one after another.
-        budget_s: when a call is given up, as the fixed budget does; None = never.
+        slot_ms: the product's slot: answers are fetched when it is over; 0 = as soon as they come.
         seed: of secrets and resampling.
     """
     generator = np.random.default_rng(seed)
     secrets = generator.integers(0, 2 * len(LEVELS), calls)
-    pool = await JailPool.start(JailSettings())
+    settings = JailSettings(constant_time=True, score_deadline_ms=slot_ms) if slot_ms else JailSettings()
+    pool = await JailPool.start(settings)
     try:
         async with loaded(pool, HOSTILE) as template:
-            await template.ask(b"\0", 9)
-            seen = [await _call(template, int(secret), gate, budget_s) for secret in secrets]
+            with suppress(WorkerMisbehaved):
+                await template.ask(b"\0", 9)
+            seen = [await _call(template, int(secret), gate) for secret in secrets]
     finally:
         await pool.close()
     return _leak(secrets, seen, generator)
 
 
-async def _call(template: Template, secret: int, gate: Gate, budget_s: float | None) -> tuple[int, float]:
+async def _call(template: Template, secret: int, gate: Gate) -> tuple[int, float]:
     began = time.monotonic()
     limit = 0.0
     try:
-        async with asyncio.timeout(budget_s):
-            limit = float(np.frombuffer(await template.ask(bytes([secret]), 9), "<f8", offset=1)[0])
+        limit = float(np.frombuffer(await template.ask(bytes([secret]), 9), "<f8", offset=1)[0])
     except (TimeoutError, WorkerMisbehaved, JailUnavailable):
         limit = 0.0
     level, released_s = gate(limit, time.monotonic() - began)
@@ -157,13 +160,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000, help="on the simulated clock, for each gate")
     parser.add_argument("--real", type=int, default=0, help="with real processes, for each gate; 0 = none")
+    parser.add_argument("--slot-ms", type=int, default=SLOT_MS, help="score_deadline_ms of the enclave")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     options = parser.parse_args()
     leaks = {name: simulate(gate, options.calls) for name, gate in GATES.items()}
     if options.real:
-        for name, gate in GATES.items():
-            budget_s = BUDGET_S if gate is fixed_budget else None
-            leaks[f"{name}, real processes"] = asyncio.run(measure(gate, options.real, budget_s))
+        leaks["next multiple, real processes"] = asyncio.run(measure(next_multiple, options.real))
+        slotted = measure(next_multiple, options.real, options.slot_ms)
+        leaks[f"slot of {options.slot_ms} ms, real processes"] = asyncio.run(slotted)
     if options.json:
         print(json.dumps({name: {**asdict(leak), "limit_bound": leak.limit_bound} for name, leak in leaks.items()}))
         return

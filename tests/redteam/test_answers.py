@@ -48,7 +48,8 @@ async def test_another_process_cannot_answer(pool: JailPool, process: str, ended
 
 async def test_a_second_report_ends_a_template(pool: JailPool) -> None:
     """Who speaks unasked is taken for dead, and ended."""
-    source = f"{_IMPORTS}os.write(3, channel.HEADER.pack(channel.REPORT, 2) + b'[]')\ndef run(request):\n    pass"
+    report = "channel.send_frame(3, channel.REPORT, channel.encode_report((), {}))"
+    source = f"{_IMPORTS}{report}\ndef run(request):\n    pass"
     async with hostile.loaded(pool, source.encode()) as template:
         await peer.readable(template._handle.sock)
         assert not template.alive

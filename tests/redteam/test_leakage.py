@@ -45,12 +45,12 @@ def test_a_fixed_budget_leaves_nothing_in_the_time() -> None:
 
 
 async def test_real_processes_and_real_time_say_the_same() -> None:
-    """Over the pool: rounded up time tells the bit, a fixed budget hides it but for what a busy machine's clock shows.
+    """Over the pool: rounded up time tells the bit, the slot hides it but for what a busy machine's clock shows.
 
     The bound is wide, as a hundred calls on a shared machine estimate no better; leakage.py run for longer does.
     """
     leaky = await leakage.measure(leakage.next_multiple, 60)
-    tight = await leakage.measure(leakage.fixed_budget, 100, leakage.BUDGET_S)
+    tight = await leakage.measure(leakage.next_multiple, 100, leakage.SLOT_MS)
     assert leaky.timing.bits > 0.6 > 0.35 > tight.timing.bits
     assert leaky.timing.distinguishable
     assert tight.limit.low <= tight.limit_bound

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo test check bench gen lock clean
+.PHONY: help demo test check bench redteam gen lock clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -26,6 +26,10 @@ check: $(STAMP) ## Lint, types, floors, protos, freshness of generated code
 
 bench: $(STAMP) ## Measure; ratios against a bare service in the same run
 	@$(BIN)/python -m bench
+
+redteam: $(STAMP) ## Attack the walls at length: 10,000 calls of two tenants, leakage over 10,000 calls
+	@HEIXIA_REDTEAM_CALLS=10000 $(BIN)/python -m pytest tests/redteam
+	@$(BIN)/python -m tests.redteam.leakage --calls 10000 --real 1000
 
 gen: $(STAMP) ## Regenerate protos/gen from protos/
 	@BIN=$(BIN) sh scripts/generate.sh

@@ -153,11 +153,16 @@ class Room:
 
     def launch(self, example: Example) -> str:
         """Seals, submits, approves and promotes; returns the version."""
+        version = self.approved(example)
+        self.bob.promote(version)
+        return version
+
+    def approved(self, example: Example) -> str:
+        """Seals, submits and approves; returns the version."""
         recipient = self.alice.verify_enclave(ACCEPT).recipient()
         bundle = self.alice.seal(example.model, example.offer, recipient, example.samples())
         version = self.alice.submit(bundle).version
         self.bob.approve(version)
-        self.bob.promote(version)
         return version
 
     def consent(self, subject: str, product: str, names: Sequence[str], *, uses: int = 1, days: int = 31) -> str:

@@ -50,7 +50,9 @@ def _move_text(start: int, size: int) -> None:
     copy = room + (start - room) % _HUGE  # the same place within a huge page, or it could not stay one
     _libc.madvise(copy, size, _MADV_HUGEPAGE)
     ctypes.memmove(copy, start, size)
-    _libc.mprotect(copy, size, mmap.PROT_READ | mmap.PROT_EXEC)
+    if _libc.mprotect(copy, size, mmap.PROT_READ | mmap.PROT_EXEC):  # a policy may forbid it: the text stays as it was
+        _libc.munmap(room, size + _HUGE)
+        return
     _libc.mremap(copy, size, size, _MREMAP_MAYMOVE | _MREMAP_FIXED, start)
     if copy > room:
         _libc.munmap(room, copy - room)

@@ -44,7 +44,7 @@ class JailSettings:
     memory_bytes_max: int = 1024 * 2**20
     spare: int = 2
     spare_idle_s: float = 60.0
-    one_shots_max: int = 64
+    one_shots_max: int = 32
     forks_at_once: int = 4
     templates_max: int = 256
     templates_bytes_max: int = 4 * 2**30

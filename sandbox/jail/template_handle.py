@@ -30,7 +30,7 @@ class Template:
         self._ready: deque[Handle] = deque()
         self._waiting: deque[asyncio.Future[Handle]] = deque()
         self._greeting: set[asyncio.Task[None]] = set()
-        self._calls = self._held = 0  # calls in progress; those of them that have a process
+        self._calls = self._held = self._asked = 0  # calls in progress; those of them that have a process; ever
         self._dead = self._retired = self._resting = False
         self._rest: asyncio.TimerHandle | None = None
         self._shared_bytes = handle.resident_bytes
@@ -102,6 +102,7 @@ class Template:
             TimeoutError: the process had a request for as long as the deadline (not in constant time).
         """
         self._calls += 1
+        self._asked += 1
         self._resting = False
         try:
             process = await self._take_in_time()
@@ -250,15 +251,18 @@ class Template:
         return next((future for future in self._waiting if not future.done()), None)
 
     def _rest_later(self) -> None:
-        if self._rest is not None:
-            self._rest.cancel()
-        self._rest = asyncio.get_running_loop().call_later(self._settings.spare_idle_s, self._let_spares_go)
+        if self._rest is None:
+            loop = asyncio.get_running_loop()
+            self._rest = loop.call_later(self._settings.spare_idle_s, self._let_spares_go, self._asked)
 
-    def _let_spares_go(self) -> None:
+    def _let_spares_go(self, asked: int) -> None:
         # a version that nobody asks keeps its template, and none of the processes that would answer
-        self._resting = self.idle
+        self._rest = None
+        self._resting = self.idle and asked == self._asked
         while self._ready and self._resting:
             self._ready.popleft().kill()
+        if self._ready and not self._dead:
+            self._rest_later()
 
     def retire(self) -> None:
         """End the template as soon as no call uses it: what it has begun it finishes."""

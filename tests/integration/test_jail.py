@@ -332,8 +332,9 @@ async def test_a_version_at_rest_keeps_no_process_waiting() -> None:
         template = pool._templates["v"]
         while greeting := list(template._greeting):
             await asyncio.gather(*greeting)
+        template._let_spares_go(0)  # asked meanwhile: not yet
         assert template._ready
-        template._let_spares_go()
+        template._let_spares_go(1)
         assert not template._ready
         assert not template._greeting
         assert (await pool.score("v", vector(4.0, 0, 0))).value == 4.0

@@ -10,7 +10,7 @@
 (7) Commit: ONE transaction re-checks consent, champion, datasets and budget, spends a use, charges the bits, appends
     the entry and signs the checkpoint; durable before anything leaves. An input that was answered before gets that
     answer, whatever the model says now, for 0 bits.
-(8) Release at the next time quantum.
+(8) Release soon after the next time quantum.
 
 A refusal at any step is itself an entry, and leaves at a quantum too. Calls under one consent go one after another: a
 use must be spent before the next call reads anything.
@@ -18,6 +18,7 @@ use must be spent before the next call reads anything.
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ from sandbox.versions import ReadyVersion, Versions
 
 CHAMPION_RETRIES = 3  # a promotion during a call sends it through the new champion; more than a few is no accident
 DAY_MS = 86_400_000
+_CHANCE = random.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class Decider:
             raise
         finally:
             # (8) Release at the next time quantum.
-            await asyncio.sleep(release_delay(time.monotonic() - began, self.settings.release_quantum_ms))
+            elapsed_s = time.monotonic() - began
+            await asyncio.sleep(release_delay(elapsed_s, self.settings.release_quantum_ms, _CHANCE.random()))
 
     async def _decide(self, request: LimitRequest, known: Known) -> Answer:
         parse_subject(request.subject)

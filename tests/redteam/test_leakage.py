@@ -50,7 +50,7 @@ async def test_real_processes_and_real_time_say_the_same() -> None:
     The bound is wide, as a hundred calls on a shared machine estimate no better; leakage.py run for longer does.
     """
     leaky = await leakage.measure(leakage.next_multiple, 60)
-    tight = await leakage.measure(leakage.next_multiple, 100, leakage.SLOT_MS)
+    tight = await leakage.measure(leakage.blurred, 100, leakage.SLOT_MS)
     assert leaky.timing.bits > 0.6 > 0.35 > tight.timing.bits
     assert leaky.timing.distinguishable
     assert tight.limit.low <= tight.limit_bound

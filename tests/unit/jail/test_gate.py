@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.gate import release_delay, snap
+from sandbox.gate import BLUR, release_delay, snap
 
 LEVELS = st.lists(st.integers(1, 10**10), unique=True, max_size=63).map(lambda rest: [0, *sorted(rest)])
 
@@ -51,6 +51,13 @@ def test_an_answer_leaves_at_a_whole_quantum(elapsed: float, quantum: int) -> No
     assert abs(beats - round(beats)) < 1e-6 * max(1.0, beats)
 
 
+@given(st.floats(0, 1e3), st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
+def test_chance_adds_a_tenth_of_a_quantum_at_most(elapsed: float, quantum: int, chance: float) -> None:
+    """The blur never makes an answer leave before its beat, and never brings it near the next."""
+    added = release_delay(elapsed, quantum, chance) - release_delay(elapsed, quantum)
+    assert -1e-9 <= added <= BLUR * quantum / 1000 + 1e-9
+
+
 def test_no_quantum_holds_nothing_back() -> None:
     """0 switches it off."""
-    assert release_delay(0.123, 0) == 0
+    assert release_delay(0.123, 0, 0.5) == 0

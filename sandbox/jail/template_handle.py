@@ -17,6 +17,7 @@ from sandbox.jail.processes import Handle, Schedule, Zygote
 from sandbox.jail.settings import WARM, JailSettings
 
 _HARDLY_S = 0.001  # an honest answer takes a tenth of it
+_WARM_CPU_S = 0.5  # then a warm process is replaced: its CPU limit, a second and a deadline, must not end it in a call
 _COPIED_BYTES = 6 * 2**20  # of the zygote's pages a template changes about so many, which the kernel counts as before
 
 
@@ -113,7 +114,7 @@ class Template:
                 return answer
             finally:
                 self._held -= 1
-                if answered and self._warm and not self._retired:
+                if answered and self._warm and not self._retired and _fit(process):
                     self._hand_out(process)
                 else:
                     process.kill()  # answered or not: it is never asked twice
@@ -293,6 +294,11 @@ def _starved(before: Schedule, after: Schedule, deadline_s: float) -> bool:
     """
     ran, stood = after.ran_s - before.ran_s, after.stood_s - before.stood_s
     return ran < _HARDLY_S and stood > deadline_s / 2
+
+
+def _fit(process: Handle) -> bool:
+    """Whether a warm process may be asked again: it has said nothing more, and has CPU time left for a whole call."""
+    return not process.closed and process.schedule.ran_s < _WARM_CPU_S
 
 
 def _check_walls(missing: bytes, tolerated: Set[str] | None) -> None:

@@ -323,6 +323,36 @@ async def test_warm_isolation_keeps_its_process() -> None:
         await pool.close()
 
 
+async def test_a_warm_process_is_replaced_before_its_cpu_limit_ends_it_in_a_call() -> None:
+    """A sound model that has computed for long in one process goes on to answer: its limit is no failure of a call."""
+    pool = await JailPool.start(JailSettings(isolation=WARM, spare=1))
+    spin = b"import time\ndef run(request):\n    end = time.thread_time() + 0.4\n    while time.thread_time() < end: pass\n"
+    try:
+        template = await pool._open()
+        assert not (await template.load(channel.DRILL, spin + b"    return request")).reasons
+        limit_s = pool._settings.limits.score_cpu_s
+        for number in range(int(limit_s / 0.4) + 2):
+            assert await template.ask(b"%d" % number, 1) == b"%d" % number
+        template.kill()
+    finally:
+        await pool.close()
+
+
+async def test_what_a_warm_process_says_beside_its_answer_reaches_nobody() -> None:
+    """A second answer to one request is not the first answer to the next, whoever waits for it."""
+    pool = await JailPool.start(
+        JailSettings(isolation=WARM, constant_time=True, score_deadline_ms=200, spare=1, one_shots_max=1)
+    )
+    source = b"import os\ndef run(request):\n    os.write(3, request + b'1')\n    return request + b'2'"
+    try:
+        template = await pool._open()
+        assert not (await template.load(channel.DRILL, source)).reasons
+        assert await asyncio.gather(template.ask(b"a", 100), template.ask(b"b", 100)) == [b"a1", b"b1"]
+        template.kill()
+    finally:
+        await pool.close()
+
+
 async def test_a_version_at_rest_keeps_no_process_waiting() -> None:
     """After a time without calls the spares go, the template stays, and the next call is answered."""
     pool = await JailPool.start(JailSettings())

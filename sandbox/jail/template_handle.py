@@ -192,7 +192,7 @@ class Template:
         coming = len(self._ready) + len(self._greeting)
         kept = 0 if self._retired or self._resting else self._settings.spare
         wanted = kept + len(self._waiting) - coming
-        if self._warm:  # what is busy will be free again
+        if self._warm and not (self._retired or self._settings.constant_time):  # what is busy will soon be free again
             wanted -= self._held + len(self._waiting)
         room = self._settings.one_shots_max - self._held - coming
         for _ in range(min(wanted, room, self._settings.forks_at_once - len(self._greeting))):

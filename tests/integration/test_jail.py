@@ -353,6 +353,24 @@ async def test_what_a_warm_process_says_beside_its_answer_reaches_nobody() -> No
         await pool.close()
 
 
+@pytest.mark.parametrize("constant_time", [True, False])
+async def test_calls_in_line_for_warm_processes_are_all_answered(constant_time: bool) -> None:
+    """Where a process is busy for a whole slot, or is not given back as its version was replaced, another is forked."""
+    settings = JailSettings(
+        isolation=WARM, constant_time=constant_time, spare=1, score_deadline_ms=300, process_deadline_ms=1_000
+    )
+    pool = await JailPool.start(settings)
+    try:
+        assert (await pool.load("v", program())).admitted
+        calls = [asyncio.create_task(pool.score("v", vector(float(i), 0, 0))) for i in range(8)]
+        await asyncio.sleep(0)
+        if not constant_time:
+            pool._templates["v"].retire()
+        assert [answer.value for answer in await asyncio.gather(*calls)] == [float(i) for i in range(8)]
+    finally:
+        await pool.close()
+
+
 async def test_a_version_at_rest_keeps_no_process_waiting() -> None:
     """After a time without calls the spares go, the template stays, and the next call is answered."""
     pool = await JailPool.start(JailSettings())

@@ -145,9 +145,12 @@ class Zygote:
         """Have a template forked; returns the server's end of its channel, which is closed if the fork failed.
 
         Raises:
-            JailUnavailable: the zygote is gone.
+            JailUnavailable: the zygote is gone, or there is no descriptor left.
         """
-        ours, theirs = peer.stream_pair()
+        try:
+            ours, theirs = peer.stream_pair()
+        except OSError as error:
+            raise JailUnavailable(f"template: {error.strerror}") from None
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
         try:
             self._sock.sendmsg([channel.OPEN], ancillary)

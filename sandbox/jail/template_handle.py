@@ -202,7 +202,10 @@ class Template:
     def _order_fork(self) -> None:
         if self._dead:
             return
-        ours, theirs = peer.message_pair()
+        try:
+            ours, theirs = peer.message_pair()
+        except OSError:  # no more descriptors: calls go on with the processes that are there, or wait for one in vain
+            return
         try:
             peer.order_fork(self._handle.sock, channel.FORK_WARM if self._warm else channel.FORK, theirs.fileno())
         except WorkerMisbehaved:

@@ -1,7 +1,9 @@
 """The jail with real processes: what it answers and what it survives. What its walls stop is tried in tests/redteam."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import select
 import signal
 import struct
@@ -276,6 +278,38 @@ async def test_descriptors_are_not_leaked(pool: JailPool) -> None:
         await pool.inspect(program(b"\xff"))
         await pool.load("v", program())
     assert await settled() <= before
+
+
+@pytest.mark.parametrize("constant_time", [True, False])
+async def test_a_server_without_descriptors_gives_no_false_answer(constant_time: bool) -> None:
+    """A call that has a process is answered, one that gets none may be repeated: never is it the model's failure."""
+    pool = await JailPool.start(JailSettings(constant_time=constant_time, score_deadline_ms=200, spare=1))
+    before, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []
+
+    async def take_all() -> None:
+        while greeting := list(pool._templates["v"]._greeting):
+            await asyncio.wait(greeting)
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+
+    try:
+        assert (await pool.load("v", program())).admitted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        await take_all()
+        assert (await pool.score("v", vector(3.0, 0, 0))).value == 3.0
+        await take_all()
+        calls = (pool.score("v", vector(3.0, 0, 0)) for _ in range(3))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(a, JailUnavailable) or getattr(a, "value", None) == 3.0 for a in answers)
+        await take_all()
+        with pytest.raises(JailUnavailable):
+            await pool.inspect(program())
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        await pool.close()
 
 
 async def test_in_constant_time_no_answer_comes_early_or_late() -> None:

@@ -23,8 +23,7 @@ _ENVIRONMENT = {
     # a library's thread pool would make the zygote's fork unsafe
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
-    # one heap in huge pages: a fork copies some hundred entries of page tables instead of ten thousand
-    # "PYTHONMALLOC": "malloc",
+    # the heap in huge pages: a fork copies some hundred entries of page tables instead of ten thousand
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mxfast=0",
 }
 

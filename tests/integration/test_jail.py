@@ -92,6 +92,18 @@ async def test_unload_forgets(pool: JailPool) -> None:
         await pool.score("v", vector(1.0, 0, 0))
 
 
+async def test_what_is_forgotten_while_it_is_loaded_again_does_not_come_back(pool: JailPool) -> None:
+    """A retired version leaves no template behind, though a call was just having it loaded."""
+    await pool.load("v", program())
+    pool._templates["v"].kill()
+    call = asyncio.create_task(pool.score("v", vector(1.0, 0, 0)))
+    await asyncio.sleep(0)
+    await pool.unload("v")
+    with pytest.raises(JailUnavailable):
+        await call
+    assert not pool._templates
+
+
 async def test_a_new_version_under_load_fails_no_call(pool: JailPool) -> None:
     """Calls that began on the old template end there; the others are answered by the new one."""
     await pool.load("v", program())

@@ -17,7 +17,7 @@ from sandbox.errors import JailUnavailable, WorkerMisbehaved
 from sandbox.jail import channel, template_handle
 from sandbox.jail.pool import JailPool, Program
 from sandbox.jail.processes import Handle
-from sandbox.jail.settings import WARM, JailSettings
+from sandbox.jail.settings import JailSettings
 from sandbox.jail.status import ScoreStatus
 from tests.unit.jail import models
 from tests.unit.jail.models import content, linear, manifest, unary, vector
@@ -132,7 +132,7 @@ async def test_a_dead_zygote_is_replaced(pool: JailPool) -> None:
     assert zygote is not None
     handle = os.pidfd_open(template)
     zygote._process.kill()
-    _assert_ends(handle)
+    assert_ends(handle)
     answer = await pool.score("v", vector(3.0, 0, 0))
     assert answer.value == 3.0
     assert pool._templates["v"]._handle.sender != template
@@ -185,10 +185,11 @@ async def test_close_leaves_no_process(pool: JailPool) -> None:
     handles = [os.pidfd_open(pid) for pid in ids]
     await pool.close()
     for handle in handles:
-        _assert_ends(handle)
+        assert_ends(handle)
 
 
-def _assert_ends(handle: int) -> None:
+def assert_ends(handle: int) -> None:
+    """The process of a pidfd ends, and soon."""
     poll = select.poll()
     poll.register(handle, select.POLLIN)  # readable once its process has ended
     assert poll.poll(5_000)
@@ -345,74 +346,6 @@ async def test_in_constant_time_no_answer_comes_early_or_late() -> None:
             assert outcome == ended
             assert 0.2 <= loop.time() - began < 1.0  # the upper bound only tells it from the nine seconds
             template.kill()
-    finally:
-        await pool.close()
-
-
-async def test_warm_isolation_keeps_its_process() -> None:
-    """Where the operator chose it one process answers many calls, is replaced when it dies, and is never doubled."""
-    pool = await JailPool.start(JailSettings(isolation=WARM, spare=1))
-    try:
-        template = await pool._open()
-        source = b"seen = []\ndef run(request):\n    seen.append(request)\n    return b'|'.join(seen)"
-        assert not (await template.load(channel.DRILL, source)).reasons
-        assert [await template.ask(request, 100) for request in (b"a", b"b", b"c")] == [b"a", b"a|b", b"a|b|c"]
-        handle = os.pidfd_open(template._ready[0].sender)
-        os.kill(template._ready[0].sender, signal.SIGKILL)
-        _assert_ends(handle)
-        assert await template.ask(b"d", 100) == b"d"
-        template.kill()
-        assert (await pool.load("v", program())).admitted
-        answers = await asyncio.gather(*(pool.score("v", vector(float(i), 0, 0)) for i in range(60)))
-        assert [a.value for a in answers] == [float(i) for i in range(60)]
-    finally:
-        await pool.close()
-
-
-async def test_a_warm_process_is_replaced_before_its_cpu_limit_ends_it_in_a_call() -> None:
-    """A sound model that has computed for long in one process goes on to answer: its limit is no failure of a call."""
-    pool = await JailPool.start(JailSettings(isolation=WARM, spare=1))
-    spin = b"import time\ndef run(request):\n    end = time.thread_time() + 0.4\n    while time.thread_time() < end: pass\n"
-    try:
-        template = await pool._open()
-        assert not (await template.load(channel.DRILL, spin + b"    return request")).reasons
-        limit_s = pool._settings.limits.score_cpu_s
-        for number in range(int(limit_s / 0.4) + 2):
-            assert await template.ask(b"%d" % number, 1) == b"%d" % number
-        template.kill()
-    finally:
-        await pool.close()
-
-
-async def test_what_a_warm_process_says_beside_its_answer_reaches_nobody() -> None:
-    """A second answer to one request is not the first answer to the next, whoever waits for it."""
-    pool = await JailPool.start(
-        JailSettings(isolation=WARM, constant_time=True, score_deadline_ms=200, spare=1, one_shots_max=1)
-    )
-    source = b"import os\ndef run(request):\n    os.write(3, request + b'1')\n    return request + b'2'"
-    try:
-        template = await pool._open()
-        assert not (await template.load(channel.DRILL, source)).reasons
-        assert await asyncio.gather(template.ask(b"a", 100), template.ask(b"b", 100)) == [b"a1", b"b1"]
-        template.kill()
-    finally:
-        await pool.close()
-
-
-@pytest.mark.parametrize("constant_time", [True, False])
-async def test_calls_in_line_for_warm_processes_are_all_answered(constant_time: bool) -> None:
-    """Where a process is busy for a whole slot, or is not given back as its version was replaced, another is forked."""
-    settings = JailSettings(
-        isolation=WARM, constant_time=constant_time, spare=1, score_deadline_ms=300, process_deadline_ms=1_000
-    )
-    pool = await JailPool.start(settings)
-    try:
-        assert (await pool.load("v", program())).admitted
-        calls = [asyncio.create_task(pool.score("v", vector(float(i), 0, 0))) for i in range(8)]
-        await asyncio.sleep(0)
-        if not constant_time:
-            pool._templates["v"].retire()
-        assert [answer.value for answer in await asyncio.gather(*calls)] == [float(i) for i in range(8)]
     finally:
         await pool.close()
 

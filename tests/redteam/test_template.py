@@ -79,7 +79,7 @@ async def test_it_can_refuse_its_own_calls_and_no_others(pool: JailPool) -> None
 
 
 async def test_it_can_tell_what_it_read_by_refusing_a_later_call(pool: JailPool) -> None:
-    """Its children hand on what they read, and give the next call a process or none: `jail_unavailable` has no price."""
+    """Its children hand on what they read, and give the next call a process or none: a refusal has no price."""
     source = hostile.TAKE_OVER + (
         "if os.fork():\n"
         "    rest()\n"

@@ -106,7 +106,8 @@ def open_engine(path: Path, *, create: bool, busy_timeout_ms: int = BUSY_TIMEOUT
         LedgerBusy: another process holds the write lock.
     """
     _check_file(path, create)
-    engine = create_engine(URL.create("sqlite", database=str(path)))
+    # No bound on connections: whoever waited for one on the event loop would hold up everybody, for up to 30 s.
+    engine = create_engine(URL.create("sqlite", database=str(path)), max_overflow=-1)
     event.listen(engine, "connect", partial(_prepare, busy_timeout_ms))
     event.listen(engine, "begin", _begin)
     try:

@@ -45,7 +45,7 @@ from enclave_api.servicers.catalog import CatalogServicer
 from enclave_api.servicers.consent import ConsentServicer
 from enclave_api.servicers.precredit import PreCreditServicer
 from enclave_api.servicers.registry import RegistryServicer
-from enclave_api.start_checks import check_past, make_anchor, start_anchor
+from enclave_api.start_checks import allow_descriptors, check_past, make_anchor, start_anchor
 from enclave_api.uploads import Uploads
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
@@ -184,6 +184,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
 
     async with AsyncExitStack() as stack:
         stack.enter_context(_alone(home))
+        allow_descriptors()
         enclave = await build(home, options, stack, end)
         server, port = await _server(home, options, enclave)
         if options.metrics:

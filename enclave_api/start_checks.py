@@ -1,5 +1,6 @@
 """What a start asks before it serves: does the log go on from its anchor, and are the budgets what the log says?"""
 
+import resource
 from pathlib import Path
 
 import structlog
@@ -13,6 +14,12 @@ from enclave_api.errors import HomeInvalid
 from sandbox.disclosure import check_budgets
 
 _log = structlog.get_logger("heixia")
+
+
+def allow_descriptors() -> None:
+    """Open files up to the system's hard bound: two for each walled process, so 1,024 are few for 200 versions."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def make_anchor(folder: Path) -> Anchor:

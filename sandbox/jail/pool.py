@@ -281,6 +281,9 @@ class JailPool:
             template, _ = await self._load(program)
             if template is None:
                 raise JailUnavailable("could not be loaded again")
+            if self._programs.get(key) is not program:  # forgotten, or replaced, while it was being loaded
+                template.kill()
+                raise JailUnavailable("not loaded")
             self._keep(key, template)
             return template
 

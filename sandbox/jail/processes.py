@@ -23,8 +23,7 @@ _ENVIRONMENT = {
     # a library's thread pool would make the zygote's fork unsafe
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
-    # one heap in huge pages: a fork copies some hundred entries of page tables instead of ten thousand
-    # "PYTHONMALLOC": "malloc",
+    # the heap in huge pages: a fork copies some hundred entries of page tables instead of ten thousand
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mxfast=0",
 }
 
@@ -145,9 +144,12 @@ class Zygote:
         """Have a template forked; returns the server's end of its channel, which is closed if the fork failed.
 
         Raises:
-            JailUnavailable: the zygote is gone.
+            JailUnavailable: the zygote is gone, or there is no descriptor left.
         """
-        ours, theirs = peer.stream_pair()
+        try:
+            ours, theirs = peer.stream_pair()
+        except OSError as error:
+            raise JailUnavailable(f"template: {error.strerror}") from None
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
         try:
             self._sock.sendmsg([channel.OPEN], ancillary)

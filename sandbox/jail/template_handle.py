@@ -17,6 +17,7 @@ from sandbox.jail.processes import Handle, Schedule, Zygote
 from sandbox.jail.settings import WARM, JailSettings
 
 _HARDLY_S = 0.001  # an honest answer takes a tenth of it
+_WARM_CPU_S = 0.5  # then a warm process is replaced: its CPU limit, a second and a deadline, must not end it in a call
 _COPIED_BYTES = 6 * 2**20  # of the zygote's pages a template changes about so many, which the kernel counts as before
 
 
@@ -113,7 +114,7 @@ class Template:
                 return answer
             finally:
                 self._held -= 1
-                if answered and self._warm and not self._retired:
+                if answered and self._warm and not self._retired and _fit(process):
                     self._hand_out(process)
                 else:
                     process.kill()  # answered or not: it is never asked twice
@@ -191,7 +192,7 @@ class Template:
         coming = len(self._ready) + len(self._greeting)
         kept = 0 if self._retired or self._resting else self._settings.spare
         wanted = kept + len(self._waiting) - coming
-        if self._warm:  # what is busy will be free again
+        if self._warm and not (self._retired or self._settings.constant_time):  # what is busy will soon be free again
             wanted -= self._held + len(self._waiting)
         room = self._settings.one_shots_max - self._held - coming
         for _ in range(min(wanted, room, self._settings.forks_at_once - len(self._greeting))):
@@ -201,7 +202,10 @@ class Template:
     def _order_fork(self) -> None:
         if self._dead:
             return
-        ours, theirs = peer.message_pair()
+        try:
+            ours, theirs = peer.message_pair()
+        except OSError:  # no more descriptors: calls go on with the processes that are there, or wait for one in vain
+            return
         try:
             peer.order_fork(self._handle.sock, channel.FORK_WARM if self._warm else channel.FORK, theirs.fileno())
         except WorkerMisbehaved:
@@ -293,6 +297,11 @@ def _starved(before: Schedule, after: Schedule, deadline_s: float) -> bool:
     """
     ran, stood = after.ran_s - before.ran_s, after.stood_s - before.stood_s
     return ran < _HARDLY_S and stood > deadline_s / 2
+
+
+def _fit(process: Handle) -> bool:
+    """Whether a warm process may be asked again: it has said nothing more, and has CPU time left for a whole call."""
+    return not process.closed and process.schedule.ran_s < _WARM_CPU_S
 
 
 def _check_walls(missing: bytes, tolerated: Set[str] | None) -> None:

@@ -1,7 +1,9 @@
 """The jail with real processes: what it answers and what it survives. What its walls stop is tried in tests/redteam."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import select
 import signal
 import struct
@@ -15,7 +17,7 @@ from sandbox.errors import JailUnavailable, WorkerMisbehaved
 from sandbox.jail import channel, template_handle
 from sandbox.jail.pool import JailPool, Program
 from sandbox.jail.processes import Handle
-from sandbox.jail.settings import WARM, JailSettings
+from sandbox.jail.settings import JailSettings
 from sandbox.jail.status import ScoreStatus
 from tests.unit.jail import models
 from tests.unit.jail.models import content, linear, manifest, unary, vector
@@ -90,6 +92,18 @@ async def test_unload_forgets(pool: JailPool) -> None:
         await pool.score("v", vector(1.0, 0, 0))
 
 
+async def test_what_is_forgotten_while_it_is_loaded_again_does_not_come_back(pool: JailPool) -> None:
+    """A retired version leaves no template behind, though a call was just having it loaded."""
+    await pool.load("v", program())
+    pool._templates["v"].kill()
+    call = asyncio.create_task(pool.score("v", vector(1.0, 0, 0)))
+    await asyncio.sleep(0)
+    await pool.unload("v")
+    with pytest.raises(JailUnavailable):
+        await call
+    assert not pool._templates
+
+
 async def test_a_new_version_under_load_fails_no_call(pool: JailPool) -> None:
     """Calls that began on the old template end there; the others are answered by the new one."""
     await pool.load("v", program())
@@ -118,7 +132,7 @@ async def test_a_dead_zygote_is_replaced(pool: JailPool) -> None:
     assert zygote is not None
     handle = os.pidfd_open(template)
     zygote._process.kill()
-    _assert_ends(handle)
+    assert_ends(handle)
     answer = await pool.score("v", vector(3.0, 0, 0))
     assert answer.value == 3.0
     assert pool._templates["v"]._handle.sender != template
@@ -171,10 +185,11 @@ async def test_close_leaves_no_process(pool: JailPool) -> None:
     handles = [os.pidfd_open(pid) for pid in ids]
     await pool.close()
     for handle in handles:
-        _assert_ends(handle)
+        assert_ends(handle)
 
 
-def _assert_ends(handle: int) -> None:
+def assert_ends(handle: int) -> None:
+    """The process of a pidfd ends, and soon."""
     poll = select.poll()
     poll.register(handle, select.POLLIN)  # readable once its process has ended
     assert poll.poll(5_000)
@@ -278,6 +293,38 @@ async def test_descriptors_are_not_leaked(pool: JailPool) -> None:
     assert await settled() <= before
 
 
+@pytest.mark.parametrize("constant_time", [True, False])
+async def test_a_server_without_descriptors_gives_no_false_answer(constant_time: bool) -> None:
+    """A call that has a process is answered, one that gets none may be repeated: never is it the model's failure."""
+    pool = await JailPool.start(JailSettings(constant_time=constant_time, score_deadline_ms=200, spare=1))
+    before, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []
+
+    async def take_all() -> None:
+        while greeting := list(pool._templates["v"]._greeting):
+            await asyncio.wait(greeting)
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+
+    try:
+        assert (await pool.load("v", program())).admitted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        await take_all()
+        assert (await pool.score("v", vector(3.0, 0, 0))).value == 3.0
+        await take_all()
+        calls = (pool.score("v", vector(3.0, 0, 0)) for _ in range(3))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(a, JailUnavailable) or getattr(a, "value", None) == 3.0 for a in answers)
+        await take_all()
+        with pytest.raises(JailUnavailable):
+            await pool.inspect(program())
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        await pool.close()
+
+
 async def test_in_constant_time_no_answer_comes_early_or_late() -> None:
     """A quick, a slow and a silent process are told apart by nothing but their answer, at one moment."""
     pool = await JailPool.start(JailSettings(score_deadline_ms=200, constant_time=True))
@@ -299,26 +346,6 @@ async def test_in_constant_time_no_answer_comes_early_or_late() -> None:
             assert outcome == ended
             assert 0.2 <= loop.time() - began < 1.0  # the upper bound only tells it from the nine seconds
             template.kill()
-    finally:
-        await pool.close()
-
-
-async def test_warm_isolation_keeps_its_process() -> None:
-    """Where the operator chose it one process answers many calls, is replaced when it dies, and is never doubled."""
-    pool = await JailPool.start(JailSettings(isolation=WARM, spare=1))
-    try:
-        template = await pool._open()
-        source = b"seen = []\ndef run(request):\n    seen.append(request)\n    return b'|'.join(seen)"
-        assert not (await template.load(channel.DRILL, source)).reasons
-        assert [await template.ask(request, 100) for request in (b"a", b"b", b"c")] == [b"a", b"a|b", b"a|b|c"]
-        handle = os.pidfd_open(template._ready[0].sender)
-        os.kill(template._ready[0].sender, signal.SIGKILL)
-        _assert_ends(handle)
-        assert await template.ask(b"d", 100) == b"d"
-        template.kill()
-        assert (await pool.load("v", program())).admitted
-        answers = await asyncio.gather(*(pool.score("v", vector(float(i), 0, 0)) for i in range(60)))
-        assert [a.value for a in answers] == [float(i) for i in range(60)]
     finally:
         await pool.close()
 

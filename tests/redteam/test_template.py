@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from sandbox.errors import WorkerMisbehaved
+from sandbox.errors import JailUnavailable, WorkerMisbehaved
 from sandbox.jail.pool import JailPool, Program
 from sandbox.jail.status import ScoreStatus
 from tests.redteam import hostile
@@ -76,6 +76,35 @@ async def test_it_can_refuse_its_own_calls_and_no_others(pool: JailPool) -> None
         assert (answer.status, answer.value) == (ScoreStatus.OK, 5.0)
         with pytest.raises(Exception, match="no process"):
             await mute
+
+
+async def test_it_can_tell_what_it_read_by_refusing_a_later_call(pool: JailPool) -> None:
+    """Its children hand on what they read, and give the next call a process or none: a refusal has no price."""
+    source = hostile.TAKE_OVER + (
+        "if os.fork():\n"
+        "    rest()\n"
+        "secret = False\n"
+        "while True:\n"
+        "    line = next_order()\n"
+        "    if secret:\n"
+        "        os.close(line)\n"
+        "        continue\n"
+        "    os.write(line, channel.READY)\n"
+        "    secret = any(os.read(line, 1000))\n"
+        "    if os.fork():\n"
+        "        os.write(line, b'answer')\n"
+        "        rest()\n"
+        "    os.close(line)\n"
+    )
+    for bit in (b"\0", b"\1"):
+        async with hostile.loaded(pool, source.encode()) as template:
+            assert await template.ask(bit, 100) == b"answer"
+            later = template.ask(b"\0", 100)
+            if any(bit):
+                with pytest.raises(JailUnavailable):
+                    await later
+            else:
+                assert await later == b"answer"
 
 
 # --- what it cannot ---------------------------------------------------------------------------------------------------

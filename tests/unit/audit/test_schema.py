@@ -1,5 +1,6 @@
 """Opening the database: what is there is ours, whole and writable, or is refused by name."""
 
+import contextlib
 import sqlite3
 import stat
 from pathlib import Path
@@ -32,6 +33,15 @@ def test_a_new_database_has_all_tables_and_no_readers(path: Path) -> None:
         names = {name for (name,) in raw.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         assert names >= {"entry", "subtree", "head"}
         assert raw.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+
+def test_no_reader_waits_for_another(path: Path) -> None:
+    """Connections are there for as many as read at once; a wait for one would stop the event loop."""
+    engine = open_engine(path, create=False)
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.dispose)
+        readers = [stack.enter_context(engine.connect()) for _ in range(40)]
+        assert {reader.exec_driver_sql("SELECT size FROM head").first() for reader in readers} == {None}
 
 
 @pytest.mark.parametrize("create", [False, True])

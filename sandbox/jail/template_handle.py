@@ -16,7 +16,6 @@ from sandbox.jail import channel, peer
 from sandbox.jail.processes import Handle, Schedule, Zygote
 from sandbox.jail.settings import WARM, JailSettings
 
-_HARDLY_S = 0.001  # an honest answer takes a tenth of it
 _WARM_CPU_S = 0.5  # then a warm process is replaced: its CPU limit, a second and a deadline, must not end it in a call
 _COPIED_BYTES = 6 * 2**20  # of the zygote's pages a template changes about so many, which the kernel counts as before
 
@@ -125,9 +124,10 @@ class Template:
             self.top_up()
 
     async def _exchange(self, process: Handle, request: bytes, size_max: int) -> bytes:
+        before = process.schedule
         try:
             process.sock.send(request)  # its buffer is empty: never partial, never blocks
-            answer = await self._answer(process, size_max)
+            answer = await self._answer(process, before, size_max)
         except TimeoutError:  # an OSError too
             raise
         except (WorkerMisbehaved, OSError) as error:
@@ -140,13 +140,12 @@ class Template:
             raise WorkerMisbehaved("answered by another process")
         return answer.body
 
-    async def _answer(self, process: Handle, size_max: int) -> peer.Message:
+    async def _answer(self, process: Handle, before: Schedule, size_max: int) -> peer.Message:
         deadline_s = self._settings.score_deadline_ms / 1000
         if not self._settings.constant_time:
             async with asyncio.timeout(deadline_s):
                 return await peer.receive_message(process.sock, size_max)
         # Fetched at the same moment whenever it came, or did not: how long a model takes may depend on what it read.
-        before = process.schedule
         self.top_up()
         await asyncio.sleep(deadline_s)
         message = peer.receive_now(process.sock, size_max)
@@ -290,13 +289,12 @@ class Template:
 
 
 def _starved(before: Schedule, after: Schedule, deadline_s: float) -> bool:
-    """Whether a silent process was kept from answering by the machine, and not by itself.
+    """Whether a silent process never got a core, which is the machine's doing.
 
-    It has hardly run, and stood in line for a core: a process that computes has run, one that waits stands in no line.
-    A call is then repeated rather than answered with no offer; a model cannot bring this about.
+    It has not run at all since before its request was sent, so it cannot have read it, and stood in line. Its call is
+    then repeated rather than answered with no offer; a process that ran however little could choose to look starved.
     """
-    ran, stood = after.ran_s - before.ran_s, after.stood_s - before.stood_s
-    return ran < _HARDLY_S and stood > deadline_s / 2
+    return after.ran_s == before.ran_s and after.stood_s - before.stood_s > deadline_s / 2
 
 
 def _fit(process: Handle) -> bool:

@@ -9,7 +9,8 @@ from sandbox.jail.template_handle import _starved
 @pytest.mark.parametrize(
     ("ran", "stood", "starved"),
     [
-        (0.0002, 0.029, True),  # an honest model that got no core
+        (0.0, 0.019, True),  # it got no core
+        (0.000001, 0.019, False),  # it ran, and may have read the request
         (0.0, 0.0, False),  # asleep: waiting stands in no line
         (0.028, 0.0, False),  # computing on a quiet machine
         (0.010, 0.019, False),  # computing on a crowded one

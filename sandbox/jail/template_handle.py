@@ -232,12 +232,12 @@ class Template:
                 self._greeting.discard(task)
             if process is None:
                 sock.close()
-        if process is not None:
+        if process is None:
+            # A template that gives a call no process is not asked again, and what it kept in mind goes with it: else it
+            # could tell of one call by refusing a later one.
+            self.kill()
+        else:
             self._hand_out(process)
-        elif waiter := self._next_waiter():
-            # one failed fork fails one call: no storm of forks where memory or processes are short
-            waiter.set_exception(JailUnavailable("no process"))
-        if process is not None:
             self.top_up()
 
     def _hand_out(self, process: Handle) -> None:

@@ -63,10 +63,11 @@ def test_admitted_alone_is_exit_nought(good: Path) -> None:
 
 
 def test_for_people_a_few_lines(good: Path, tmp_path: Path) -> None:
-    """Without --json: the verdict, the file, the reasons."""
+    """Without --json: the verdict, the file, what counts as the score, the reasons."""
     command: list[str | Path] = [HEIXIA, "bank", "inspect", good, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.startswith(f"admitted  {good}\n")
+    assert done.stdout.splitlines()[1].endswith(", score score[0]")
     assert f"REFUSED   {tmp_path}\n  file_unusable at file: " in done.stdout
 
 

@@ -200,7 +200,7 @@ def test_accepting_weakness_where_there_is_none_changes_nothing(tmp_path: Path, 
 
 
 def test_warm_isolation_is_a_setting_that_evidence_shows(tmp_path: Path, world: World, example: Example) -> None:
-    """It is another mode and another configuration digest, the operator reads it, and a client refuses it unless told."""
+    """Another mode, another configuration digest, a notice to the operator; a client refuses it unless told."""
     room = Room.make(tmp_path).start()
     one_shot = room.alice.verify_enclave(ACCEPT).claims
     room.stop()

@@ -34,7 +34,7 @@ WEAK_NOTICE = """\
 WARM_NOTICE = """\
 ================================================================================
   WARM ISOLATION. A process serves many calls: a hostile model can carry data of
-  one company into another's answer. Evidence and receipts say so; clients refuse.
+  one company into another's answer. Evidence, receipts say so; clients refuse.
   进程复用：一个进程服务多次调用，证明与凭证均如实标注，客户端默认拒绝。
 ================================================================================"""
 

@@ -78,6 +78,8 @@ def find_rollback(ledger: Ledger, folder: Path, verifier: NoteVerifier) -> Rollb
 def rolled_back(found: Rollback, ledger: Ledger) -> LedgerRolledBack:
     """Say a finding as the error that refuses the start."""
     said = "" if found.anchored is None else f", the anchor says {found.anchored}"
+    if found.finding is Finding.MISSING:
+        said = f"; where the anchor was moved, bring its file `{FILE}` along"
     return LedgerRolledBack(found.finding, public=f"{found.finding}; the log has {ledger.size} entries{said}")
 
 

@@ -219,7 +219,7 @@ def _alone(home: Home) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise HomeInvalid("lock", public=f"another server uses {home.path}") from error
+            raise HomeInvalid("lock", public=f"another server uses {home.path}; stop it first") from error
         yield
 
 

@@ -72,13 +72,17 @@ def open_root(path: Path, passphrase: str | None) -> Keys:
 
     Raises:
         HomeInvalid: the file is missing, cut or of another schema.
-        PassphraseWrong: it is wrapped and the passphrase is missing or wrong.
+        PassphraseWrong: it is wrapped and the passphrase is missing or wrong; or there is a passphrase and nothing that
+            it wraps: whoever set it believes the secret wrapped, or the file was exchanged.
     """
     try:
         document = json.loads(path.read_text())
         wrapped = document["kdf"] == "scrypt"
         if document["schema"] != SCHEMA or document["kdf"] not in {"none", "scrypt"}:
             raise HomeInvalid("root schema", public=f"{path.name} is of an unknown schema")
+        if passphrase and not wrapped:
+            hint = "unset HEIXIA_PASSPHRASE, or make a home with it set"
+            raise PassphraseWrong("not wrapped", public=f"{path.name} lies in the clear; {hint}")
         root = _unwrap(document, passphrase) if wrapped else base64.b64decode(document["secret"], validate=True)
     except OSError as error:
         raise HomeInvalid("no root", public=f"{path.name} cannot be read; make a home with `heixia init`") from error

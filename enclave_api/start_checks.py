@@ -2,6 +2,7 @@
 
 import resource
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import structlog
 from sqlalchemy import Engine
@@ -23,7 +24,17 @@ def allow_descriptors() -> None:
 
 
 def make_anchor(folder: Path) -> Anchor:
-    """The anchor in a folder; a failure to write it later is the operator's log's, and stops nobody's call."""
+    """The anchor in a folder; a failure to write it later is the operator's log's, and stops nobody's call.
+
+    Raises:
+        HomeInvalid: the folder is not there or takes no file. Asked before anything else, so that a start which cannot
+            keep an anchor leaves no entry that the last one was given up.
+    """
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        hint = "make or mount the anchor's folder and let the server write there"
+        raise HomeInvalid("anchor", public=f"{folder}: {error.strerror}; {hint}") from error
     return Anchor(folder, lambda error: _log.error("anchor not written", folder=str(folder), reason=error.strerror))
 
 

@@ -192,7 +192,9 @@ def manifest_hash(token: str) -> bytes:
 def explain(error: ValidationError) -> str:
     """What is wrong, by member and without the values (they may be personal data or a bank's secret)."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[:3]
-    return "; ".join(f"{_place(item['loc'])}: {re.sub(r'^Value error, ', '', item['msg'])}" for item in first)
+    plain = {"extra_forbidden": "no such member"}
+    words = (plain.get(item["type"], re.sub(r"^Value error, ", "", item["msg"])) for item in first)
+    return "; ".join(f"{_place(item['loc'])}: {said}" for item, said in zip(first, words, strict=True))
 
 
 def _place(parts: Sequence[int | str]) -> str:

@@ -134,7 +134,7 @@ class ConsentStore:
         """Whose consent an authority registered, whatever became of it, it acts for; raises ConsentUnknown."""
         with self.engine.connect() as connection:
             if connection.execute(_REGISTERED, {"tag": tag, "authority": authority}).first() is None:
-                raise ConsentUnknown("no consent of this subject by this authority")
+                raise ConsentUnknown("disclosure", public="your authority registered none of this subject")
 
     def for_use(self, connection: Connection, consent_id: str) -> tuple[Consent, ConsentRecord]:
         """A consent for a call, its signature and caps verified again. Whether it may be used, the caller checks.

@@ -46,6 +46,8 @@ def plain_errors(hint: str = "") -> Iterator[None]:
         fail(error.code, "; ".join(part for part in (error.public, unanswered) if part))
     except ConnectionFailed as error:
         fail(error.code, "; ".join(part for part in (public_text(error), hint) if part))
+    except BrokenPipeError:
+        raise  # whoever read has enough (`| head`): the command ends without a word
     except OSError as error:
         fail("file_unusable", f"{error.filename}: {error.strerror}")
     except HeixiaError as error:

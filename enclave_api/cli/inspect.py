@@ -179,7 +179,9 @@ def _show(verdict: Mapping[str, Any]) -> None:
     print(f"{'admitted' if verdict['admitted'] else 'REFUSED '}  {verdict['file']}")  # noqa: T201
     for reason in verdict["reasons"]:
         print(f"  {reason['code']} at {reason['where']}: {reason['text']}")  # noqa: T201
-    facts = verdict["facts"]
-    shown = ("producer", "nodes", "parameters", "work", "load_ms", "run_cpu_us", "memory_bytes", "zipmap")
+    facts = dict(verdict["facts"])
+    if output := facts.get("output"):
+        facts["score"] = f"{output['name']}[{output['index']}]"
+    shown = ("producer", "nodes", "parameters", "work", "load_ms", "run_cpu_us", "memory_bytes", "zipmap", "score")
     if line := ", ".join(f"{name} {facts[name]}" for name in shown if facts.get(name) not in (None, "")):
         print(f"  {line}")  # noqa: T201

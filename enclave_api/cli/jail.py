@@ -53,8 +53,8 @@ def run(
     or else what it printed, comes back. An exception comes back as text, with
     `!` before it. A module that is not loaded yet means opening a file.
 
-    Exit 0 when it answered; 1 when it ended (killed, or gone without an
-    answer), when the deadline passed, and on errors.
+    Exit 0 when it answered; 1 when it ended without an answer (killed, gone,
+    more than 64 KiB), when 1 s passed, and on errors.
     """
     from enclave_api.errors import WallsMissing
     from sandbox.jail.required import explain_missing
@@ -117,6 +117,7 @@ def _read(file: Path, size_max: int) -> bytes:
 
 def _print(file: Path, report: Mapping[str, dict[str, object]], found: "DrillResult", as_json: bool) -> None:
     from sandbox.jail.required import missing
+    from sandbox.jail.settings import JailSettings
 
     answer, encoding = _text(found.answer)
     lacking = missing(report)
@@ -126,11 +127,11 @@ def _print(file: Path, report: Mapping[str, dict[str, object]], found: "DrillRes
         return
     ended = {
         "answered": "answered",
-        "ended": "ended: killed, or gone without an answer (docs/jail.md says how the kernel tells which)",
-        "timeout": "timeout: no answer by the deadline",
+        "ended": "without an answer: killed, gone, or it was too long (docs/jail.md says how the kernel tells which)",
+        "timeout": f"timeout: no answer within {JailSettings().score_deadline_ms / 1000:g} s",
     }[found.ended]
     standing = f"missing: {', '.join(lacking)}" if lacking else f"all {len(report)} on"
-    came = {f"answer ({encoding})": answer} if answer else {}
+    came = {f"answer ({encoding})": answer if answer.strip() else "(blank)"} if answer else {}
     show({"file": file, "ended": ended, "walls": standing, **came}, False)
 
 

@@ -31,6 +31,13 @@ WEAK_NOTICE = """\
   隔离不完整：缺少隔离墙，证明与凭证均如实标注，银行客户端默认拒绝。
 ================================================================================"""
 
+WARM_NOTICE = """\
+================================================================================
+  WARM ISOLATION. A process serves many calls: a hostile model can carry data of
+  one company into another's answer. Evidence, receipts say so; clients refuse.
+  进程复用：一个进程服务多次调用，证明与凭证均如实标注，客户端默认拒绝。
+================================================================================"""
+
 
 def add_to(app: typer.Typer) -> None:
     """Adds init, serve, cert, data."""
@@ -81,9 +88,12 @@ def serve(
     home: HomeOption,
     listen: Annotated[str, typer.Option(help="HOST:PORT to answer gRPC calls on; port 0 = any free.")] = DEFAULT_SERVER,
     metrics: Annotated[str, typer.Option(help="HOST:PORT for Prometheus metrics, or `off`.")] = "127.0.0.1:9464",
-    reflection: Annotated[bool, typer.Option(help="Serve gRPC reflection to operators.")] = False,
+    reflection: Annotated[bool, typer.Option("--reflection", help="Serve gRPC reflection to operators.")] = False,
     step_metrics: Annotated[
-        bool, typer.Option(help="Time each step of a decision: for measuring alone, it undoes the release quantum.")
+        bool,
+        typer.Option(
+            "--step-metrics", help="Time each step of a decision: for measuring alone, it undoes the release quantum."
+        ),
     ] = False,
     accept_weak_isolation: AcceptWeakOption = False,
     anchor: Annotated[
@@ -91,7 +101,11 @@ def serve(
         typer.Option(help="Folder for the newest checkpoint, best on another machine; default: HOME/anchor."),
     ] = None,
     accept_rollback: Annotated[
-        bool, typer.Option(help="Go on though the log is not its anchor's; leaves an entry. After a real loss alone.")
+        bool,
+        typer.Option(
+            "--accept-rollback",
+            help="Go on though the log is not its anchor's; leaves an entry. After a real loss alone.",
+        ),
     ] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -101,6 +115,7 @@ def serve(
     from enclave_api.home import Home
     from enclave_api.logs import LEVELS, set_up_logs
     from sandbox.jail.required import explain_missing
+    from sandbox.jail.settings import WARM
 
     if log_level not in LEVELS:
         raise typer.BadParameter(f"--log-level must be one of {', '.join(LEVELS)}")
@@ -122,6 +137,8 @@ def serve(
         print(SIMULATED_NOTICE, file=sys.stderr)  # noqa: T201
         if lacking := explain_missing(facts.walls):
             print(f"{WEAK_NOTICE}{lacking}", file=sys.stderr)  # noqa: T201
+        if facts.mode == WARM:
+            print(WARM_NOTICE, file=sys.stderr)  # noqa: T201
         print(f"serving on {listen.rpartition(':')[0]}:{port}", flush=True)  # noqa: T201
 
     with plain_errors():

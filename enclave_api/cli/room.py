@@ -69,8 +69,12 @@ class Room:
         """Starts the server and waits until it serves; raises NotServing with its words where it does not."""
         command = [*self.launcher, sys.executable, "-m", "enclave_api", "serve", "--home", str(self.home.path)]
         command += ["--listen", "127.0.0.1:0", "--metrics", "off", *options]
+        # A passphrase of the caller's is for homes of the caller's; this one has none.
+        environment = {name: value for name, value in os.environ.items() if name != "HEIXIA_PASSPHRASE"}
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603
+            self.process = subprocess.Popen(  # noqa: S603
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            )
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line.startswith("serving on "):
             raise NotServing(self.log.read_text())

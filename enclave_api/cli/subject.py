@@ -35,7 +35,10 @@ def disclosure(
 
 
 def show_disclosures(found: "Sequence[Disclosure]", as_json: bool) -> None:
-    """Prints disclosures, newest year first."""
+    """Prints disclosures, newest year first; for people, one line where there is none."""
+    if not found and not as_json:
+        print("nothing was disclosed")  # noqa: T201
+        return
     columns = ("institution", "year", "bits_spent", "bits_left", "bits_budget", "subjects")
     rows = [
         (d.institution, d.year, d.spent_milli / 1000, d.left_milli / 1000, d.budget_milli / 1000, d.subjects)

@@ -63,11 +63,23 @@ def test_admitted_alone_is_exit_nought(good: Path) -> None:
 
 
 def test_for_people_a_few_lines(good: Path, tmp_path: Path) -> None:
-    """Without --json: the verdict, the file, the reasons."""
+    """Without --json: the verdict, the file, what counts as the score, the reasons."""
     command: list[str | Path] = [HEIXIA, "bank", "inspect", good, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.startswith(f"admitted  {good}\n")
+    assert done.stdout.splitlines()[1].endswith(", score score[0]")
     assert f"REFUSED   {tmp_path}\n  file_unusable at file: " in done.stdout
+
+
+def test_a_reader_that_has_enough_is_no_error(good: Path) -> None:
+    """As before `| head`: the command ends without a word."""
+    gone, pipe = os.pipe()
+    os.close(gone)
+    command: list[str | Path] = [HEIXIA, "bank", "inspect", good]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with os.fdopen(pipe, "wb") as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_manifest_is_json_or_a_jws(good: Path, tmp_path: Path) -> None:

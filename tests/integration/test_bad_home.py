@@ -166,12 +166,14 @@ def test_broken_homes_are_not_served(ended: dict[str, Ended], name: str) -> None
 
 
 def test_passphrases_are_asked_for_and_checked(tmp_path: Path) -> None:
-    """A wrapped root opens with its passphrase alone; a wrong one, none, and a cut file are told apart."""
+    """A wrapped root opens with its passphrase alone; one for nothing, a wrong one, none, a cut file are told apart."""
     home = create_home(tmp_path / "home", passphrase="correct", host="localhost", now=datetime.now(UTC))
     cut = tmp_path / "cut"
     shutil.copytree(home.path, cut)
     (cut / "root.key").write_bytes((cut / "root.key").read_bytes()[:60])
+    clear = create_home(tmp_path / "clear", passphrase=None, host="localhost", now=datetime.now(UTC))
     tries = (
+        (clear.path, "correct", "passphrase_wrong"),
         (home.path, None, "passphrase_wrong"),
         (home.path, "wrong", "passphrase_wrong"),
         (cut, "correct", "home_invalid"),
@@ -179,6 +181,13 @@ def test_passphrases_are_asked_for_and_checked(tmp_path: Path) -> None:
     for path, passphrase, code in tries:
         how = end(begin(path, passphrase=passphrase))
         assert (how.code, f"[{code}]" in how.err, "Traceback" in how.err) == (1, True, False), how.err[-300:]
+
+
+def test_a_room_of_its_own_heeds_no_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has one set for a real home can still play the demonstration."""
+    monkeypatch.setenv("HEIXIA_PASSPHRASE", "correct")
+    room = Room.make(tmp_path).start()
+    room.stop()
 
 
 def test_ports_that_are_taken_are_left_alone(original: Path, tmp_path: Path) -> None:

@@ -162,6 +162,9 @@ def test_sums_are_shown_by_command(stage: Stage, asked: str) -> None:
         shown = CliRunner().invoke(app, words).stdout
         assert "zhongyuan" in shown
         assert f"{PRICE / 1000}" in shown
+    none = ["audit", "disclosure", "uscc:91350100M000100Y43", *server, str(stage.room.home.client(AUDITOR))]
+    assert CliRunner().invoke(app, none).stdout == "nothing was disclosed\n"
+    assert CliRunner().invoke(app, [*none, "--json"]).stdout == ""
     total = CliRunner().invoke(app, ["audit", "disclosure", *server, str(stage.room.home.client(AUDITOR)), "--json"])
     assert json.loads(total.stdout)["subjects"] > 1
     nobody = CliRunner().invoke(app, ["subject", "disclosure", asked, *server, str(stage.room.home.client(PORTAL))])

@@ -117,6 +117,12 @@ def test_how_it_ends_without_an_answer(name: str, tmp_path: Path) -> None:
     assert (done.exit_code, found["ended"], found["answer"]) == (1, ended, "")
 
 
+def test_people_read_what_happened(tmp_path: Path) -> None:
+    """A blank answer is named, and a late one with the time that it had."""
+    assert "answer (utf-8)  (blank)\n" in run(tmp_path, "x = 1").stdout
+    assert "timeout: no answer within 1 s\n" in run(tmp_path, "while True: pass").stdout
+
+
 def test_a_request_is_text_or_a_file(tmp_path: Path) -> None:
     """Both come as bytes; one beyond the channel's bound is refused before anything runs."""
     source = "def run(request):\n    return str(len(request))"

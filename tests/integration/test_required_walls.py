@@ -200,15 +200,17 @@ def test_accepting_weakness_where_there_is_none_changes_nothing(tmp_path: Path, 
 
 
 def test_warm_isolation_is_a_setting_that_evidence_shows(tmp_path: Path, world: World, example: Example) -> None:
-    """It is another mode and another configuration digest, and a client refuses it unless told."""
+    """Another mode, another configuration digest, a notice to the operator; a client refuses it unless told."""
     room = Room.make(tmp_path).start()
     one_shot = room.alice.verify_enclave(ACCEPT).claims
     room.stop()
+    assert "WARM ISOLATION" not in room.log.read_text()
     settings = room.home.path / "heixia.toml"
     settings.write_text(settings.read_text().replace('isolation = "one-shot"', 'isolation = "warm"'))
     room.start()
     try:
         verdict = room.alice.verify_enclave(ACCEPT)
+        assert "WARM ISOLATION" in room.log.read_text()
         assert [step.name for step in verdict.steps if step.outcome == "failed"] == ["isolation acceptable"]
         assert (one_shot["isolation"], verdict.claims["isolation"]) == ("one-shot", "warm")
         assert verdict.claims["config_digest"] != one_shot["config_digest"]

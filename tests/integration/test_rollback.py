@@ -169,14 +169,26 @@ def test_who_restores_both_is_seen_by_whoever_kept_a_checkpoint(past: Past) -> N
 def test_the_anchor_may_lie_elsewhere(past: Past, tmp_path: Path) -> None:
     """In a folder given at the start, which must be there and hold the anchor; the home's own is then not asked."""
     folder = tmp_path / "other disk"
+    folder.mkdir()
     code, words = past.start("--anchor", str(folder))
-    assert (code, "[ledger_rolled_back]" in words, "anchor missing" in words) == (1, True, True)
-    shutil.copytree(past.room.home.anchor, folder)
+    assert (code, "[ledger_rolled_back]" in words, "bring its file `checkpoint` along" in words) == (1, True, True)
+    shutil.copy(past.room.home.anchor / "checkpoint", folder)
     (past.room.home.anchor / "checkpoint").unlink()
     before = anchored(folder)
     assert past.start("--anchor", str(folder))[0] == 0
     assert anchored(folder) == len(past.room.entries()) > before
     assert list(past.room.home.anchor.iterdir()) == []
+
+
+def test_nothing_is_given_up_where_no_anchor_can_be_kept(past: Past) -> None:
+    """Without the folder the option is refused by name each time and leaves no entry; with it the start goes on."""
+    shutil.rmtree(past.room.home.anchor)
+    small = len(past.room.entries())
+    code, words = past.start("--accept-rollback")
+    assert (code, "[home_invalid]" in words, str(past.room.home.anchor) in words) == (1, True, True)
+    assert len(past.room.entries()) == small
+    past.room.home.anchor.mkdir()
+    assert past.start("--accept-rollback")[0] == 0
 
 
 def test_a_fresh_home_needs_a_folder_for_its_anchor(tmp_path: Path) -> None:

@@ -48,6 +48,13 @@ def test_a_wrapped_root_is_not_in_its_file(tmp_path: Path) -> None:
         assert form not in text
 
 
+def test_a_passphrase_that_wraps_nothing_is_told(tmp_path: Path) -> None:
+    """Who set one must not go on with a secret in the clear."""
+    create_root(tmp_path / "root.key", None)
+    with pytest.raises(PassphraseWrong, match="not wrapped"):
+        open_root(tmp_path / "root.key", "correct")
+
+
 @pytest.mark.parametrize("passphrase", [None, "", "wrong", "correct ", "Correct"])
 def test_wrong_passphrases_are_told(tmp_path: Path, passphrase: str | None) -> None:
     """None, empty, another, nearly the right one."""

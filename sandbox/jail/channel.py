@@ -32,7 +32,7 @@ LOAD_BYTES_MAX = 96 * 2**20  # a 64 MiB model, parity samples and rules beside i
 HEADER = struct.Struct("<cI")
 _PARTS = struct.Struct("<II")
 OPEN = b"O"  # to the zygote, with the descriptor of a new template
-HELLO, LOAD, DRILL, PROBE, REPORT, FORK, FORK_WARM = b"H", b"L", b"X", b"P", b"A", b"F", b"W"
+HELLO, LOAD, DRILL, PROBE, REPORT, FORK, FORK_NOW, FORK_WARM = b"H", b"L", b"X", b"P", b"A", b"F", b"N", b"W"
 MISSING_BYTES_MAX = 1024  # names of walls that could not be built, after READY and in HELLO
 
 

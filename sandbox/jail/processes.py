@@ -47,6 +47,9 @@ class Schedule:
     stood_s: float
 
 
+NEVER_RAN = Schedule(0.0, 0.0)
+
+
 class Handle:
     """A process reached through a socket, killed through a descriptor that cannot come to name another process."""
 
@@ -70,7 +73,7 @@ class Handle:
                 ran, stood, _ = file.read().split()
             return Schedule(int(ran) / 1e9, int(stood) / 1e9)
         except (OSError, ValueError):
-            return Schedule(0.0, 0.0)
+            return NEVER_RAN
 
     @property
     def resident_bytes(self) -> int:

@@ -75,31 +75,32 @@ def _serve(
 ) -> NoReturn:
     while True:
         kind, _, descriptor = channel.receive_frame(sock, 0)
-        if kind not in (channel.FORK, channel.FORK_WARM) or descriptor is None:
+        if kind not in (channel.FORK, channel.FORK_NOW, channel.FORK_WARM) or descriptor is None:
             raise EOFError
         try:
             child = walls.fork()
         except OSError:  # no more processes or memory: the closed descriptor tells the server
             child = -1
         if child == 0:
-            _run_child(descriptor, program, one_shot_walls, report, warm=kind == channel.FORK_WARM)
+            _run_child(descriptor, program, one_shot_walls, report, kind)
         os.close(descriptor)
 
 
 def _run_child(
-    descriptor: int, program: Loaded, one_shot_walls: walls.OneShotWalls, report: walls.WallReport, *, warm: bool
+    descriptor: int, program: Loaded, one_shot_walls: walls.OneShotWalls, report: walls.WallReport, kind: bytes
 ) -> NoReturn:
     """A one-shot: the second walls, ready, one request, one answer. A warm one goes on until the server closes."""
     try:
         os.dup2(descriptor, walls.CHANNEL_FD, inheritable=False)
         mine = one_shot_walls.enter()
         report.update(mine)
-        program.rehearse()
+        if kind != channel.FORK_NOW:
+            program.rehearse()
         os.write(walls.CHANNEL_FD, channel.READY + channel.encode_missing(mine))
         while request := os.read(walls.CHANNEL_FD, channel.REQUEST_BYTES_MAX + 1):
             fits = len(request) <= channel.REQUEST_BYTES_MAX
             os.write(walls.CHANNEL_FD, program.answer(request) if fits else _BAD_REQUEST)
-            if not warm:
+            if kind != channel.FORK_WARM:
                 break
     except BaseException:  # noqa: S110
         pass

@@ -13,7 +13,7 @@ from typing import Self
 
 from sandbox.errors import JailUnavailable, WorkerMisbehaved
 from sandbox.jail import channel, peer
-from sandbox.jail.processes import Handle, Schedule, Zygote
+from sandbox.jail.processes import NEVER_RAN, Handle, Schedule, Zygote
 from sandbox.jail.settings import WARM, JailSettings
 
 _WARM_CPU_S = 0.5  # then a warm process is replaced: its CPU limit, a second and a deadline, must not end it in a call
@@ -124,7 +124,7 @@ class Template:
             self.top_up()
 
     async def _exchange(self, process: Handle, request: bytes, size_max: int) -> bytes:
-        before = process.schedule
+        before = process.schedule if self._settings.constant_time else NEVER_RAN
         try:
             process.sock.send(request)  # its buffer is empty: never partial, never blocks
             answer = await self._answer(process, before, size_max)
@@ -195,10 +195,12 @@ class Template:
             wanted -= self._held + len(self._waiting)
         room = self._settings.one_shots_max - self._held - coming
         for _ in range(min(wanted, room, self._settings.forks_at_once - len(self._greeting))):
-            self._order_fork()
+            # nobody gains by a rehearsal when a call waits for the process
+            urgent = len(self._waiting) > len(self._ready) + len(self._greeting)
+            self._order_fork(channel.FORK_WARM if self._warm else channel.FORK_NOW if urgent else channel.FORK)
         self._rest_later()
 
-    def _order_fork(self) -> None:
+    def _order_fork(self, kind: bytes) -> None:
         if self._dead:
             return
         try:
@@ -206,7 +208,7 @@ class Template:
         except OSError:  # no more descriptors: calls go on with the processes that are there, or wait for one in vain
             return
         try:
-            peer.order_fork(self._handle.sock, channel.FORK_WARM if self._warm else channel.FORK, theirs.fileno())
+            peer.order_fork(self._handle.sock, kind, theirs.fileno())
         except WorkerMisbehaved:
             ours.close()
             self.kill()

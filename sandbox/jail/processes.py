@@ -110,7 +110,7 @@ class Zygote:
         """
         ours, theirs = peer.message_pair()
         limits = json.dumps(asdict(settings.limits))
-        command = [sys.executable, "-s", "-P", "-B", "-m", "sandbox.jail.zygote", str(theirs.fileno()), limits]
+        command = [sys.executable, "-I", "-B", "-m", "sandbox.jail.zygote", str(theirs.fileno()), limits]
         null = subprocess.DEVNULL
         try:
             # in this thread: the zygote asks to die with the thread that started it

@@ -1,12 +1,12 @@
 """Limits of the jail, each with its unit and its reason."""
 
 from dataclasses import dataclass
-from typing import Final
 
+from sandbox.jail.required import MODES
 from sandbox.jail.walls import Limits
 
-ONE_SHOT: Final = "one-shot"  # a process answers one request and is gone
-WARM: Final = "warm"  # a process answers many: faster, and a model taken over by one call sees the next
+# a process answers one request and is gone; or many: faster, and a model taken over by one call sees the next
+ONE_SHOT, WARM = MODES
 
 
 @dataclass(frozen=True)

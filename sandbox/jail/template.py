@@ -20,7 +20,6 @@ from sandbox.jail import channel, walls
 from sandbox.jail.status import ScoreStatus
 from sandbox.jail.worker import Scorer
 
-WARM_RUNS = 32  # after some runs the interpreter stops rewriting its instructions, which each child would copy
 _BAD_REQUEST = channel.ANSWER.pack(ScoreStatus.BAD_REQUEST, 0.0)
 
 
@@ -126,8 +125,7 @@ def _load_model(body: bytes, facts: dict[str, Any]) -> Loaded:
         status, value = scorer.limit(request)
         return channel.ANSWER.pack(status, value)
 
-    for _ in range(WARM_RUNS):
-        scorer.warm_up()
+    scorer.warm_up()
     walls.give_back()  # what loading left over, which every child would map
     return Loaded(answer, scorer.warm_up)
 

@@ -159,8 +159,9 @@ class Scorer:
             if feeds is None:
                 continue
             try:
-                first, begun = self._raw(feeds), cpu_us()
-                second, taken = self._raw(feeds), cpu_us() - begun
+                begun = cpu_us()
+                first, between = self._raw(feeds), cpu_us()
+                second, taken = self._raw(feeds), min(between - begun, cpu_us() - between)  # a machine may stumble once
             except ModelRefused as error:
                 failure = error if not spent else failure
                 continue

@@ -1,6 +1,6 @@
 """The zygote: one single-threaded interpreter with everything imported, from which templates are forked.
 
-Started by the server as `python -I -B -m sandbox.jail.zygote DESCRIPTOR LIMITS` with an empty environment. It reads
+Started by the server as `python -I -B -m sandbox.jail.zygote DESCRIPTOR LIMITS` with an environment of ours. It reads
 nothing a stranger wrote: each order is one descriptor, which the forked template takes as its channel. It ends when the
 server closes its socket or dies.
 """

@@ -3,10 +3,10 @@
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from enclave_api.errors import HomeInvalid
 from model_registry.manifest import LEVELS_MAX, explain
@@ -22,8 +22,8 @@ trust_domain = "{trust_domain}"      # of client certificates: spiffe://<trust d
 log_origin = "{log_origin}"          # name of the log: first line of every checkpoint; never change it
 
 isolation = "one-shot"         # a process for each call; "warm": one for many calls of a version, which is weaker
-release_quantum_ms = 50        # answers leave at whole multiples of this, so that time tells nothing about data
-score_deadline_ms = 20         # a model has exactly this long in every call, whatever the data; late = no offer
+release_quantum_ms = 50        # answers leave at multiples of this, and a little later by chance: time tells no data
+score_deadline_ms = 20         # a model has exactly this long in every call, whatever the data; at most half of that
 budget_bits_per_year = 64      # disclosed about one company to one institution in a calendar year, at most
 levels_max = 64                # of a product's grid: 6 bits an answer
 rpcs_in_flight_max = 256       # further calls are refused at once instead of queueing without end
@@ -43,6 +43,13 @@ class Settings(BaseModel):
     budget_bits_per_year: int = Field(64, ge=1, le=100_000)
     levels_max: int = Field(LEVELS_MAX, ge=2, le=1024)
     rpcs_in_flight_max: int = Field(256, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _slot_fits(self) -> Self:
+        # a late model's end still shows in what leaves soon after (docs/adr/0008-one-slot-a-call.md)
+        if 0 < self.release_quantum_ms < 2 * self.score_deadline_ms:
+            raise ValueError("score_deadline_ms must be at most half of release_quantum_ms, or that one 0")
+        return self
 
     @property
     def digest(self) -> str:

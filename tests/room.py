@@ -25,7 +25,9 @@ class Room(room.Room):
     @classmethod
     def make(cls, folder: Path, *, catalog: Path | None = None, **settings: int | str) -> Self:
         """Makes a home below `folder`; `settings` replace lines of its heixia.toml."""
-        return super().make(folder, catalog=catalog, **{"release_quantum_ms": 0, "score_deadline_ms": 1000, **settings})
+        quantum = int(settings.get("release_quantum_ms", 0))
+        given = {"release_quantum_ms": quantum, "score_deadline_ms": quantum // 2 or 1000, **settings}
+        return super().make(folder, catalog=catalog, **given)
 
     def answer(self, subject: str, product: str, names: Sequence[str]) -> int:
         """Consents and asks once, as an honest pair would; returns the limit in yuan."""

@@ -191,7 +191,8 @@ def test_a_graceful_stop_finishes_calls_in_flight(stage: Stage) -> None:
     room.stop()
     path = room.home.path / "heixia.toml"
     text = path.read_text()
-    path.write_text(text.replace("release_quantum_ms = 0", "release_quantum_ms = 1000"))
+    held = text.replace("release_quantum_ms = 0", "release_quantum_ms = 1000")
+    path.write_text(held.replace("score_deadline_ms = 1000", "score_deadline_ms = 500"))
     room.start()
     process, portal = room.process, room.portal
     assert process is not None

@@ -19,20 +19,20 @@ from audit.member import Count, Digest, Member, Names, Tag, Text, Time, floor_ti
 __all__ = ["ENTRY_BYTES_MAX", "KINDS", "Event", "decode", "encode", "floor_time", "format_time", "parse_time"]
 
 ENTRY_BYTES_MAX: Final = 65_535  # the length before an entry in a tlog-tiles bundle is a uint16
-VERSION: Final = 1  # of the shapes below; a changed shape is a new version
 KINDS: Final[dict[str, type["Event"]]] = {}
 
 
 @dataclass(frozen=True)
 class Event:
-    """Base of every kind. `kind` is the member of that name in the entry."""
+    """Base of every kind. `kind` and `v` are the members of those names in the entry; a changed shape is a new `v`."""
 
     kind: ClassVar[str]
+    v: ClassVar[int]
 
-    def __init_subclass__(cls, kind: str = "", **rest: Any) -> None:
+    def __init_subclass__(cls, kind: str = "", v: int = 1, **rest: Any) -> None:
         super().__init_subclass__(**rest)
         if kind:  # shapes that several kinds share have none
-            cls.kind = kind
+            cls.kind, cls.v = kind, v
             KINDS[kind] = cls
 
 
@@ -42,7 +42,7 @@ def encode(event: Event, time: datetime) -> bytes:
     Raises:
         EventInvalid: a member of a wrong type or form, or more than 65,535 bytes.
     """
-    entry: dict[str, Any] = {"kind": event.kind, "v": VERSION, "time": format_time(time)}
+    entry: dict[str, Any] = {"kind": event.kind, "v": event.v, "time": format_time(time)}
     for member in _MEMBERS[event.kind]:
         value = getattr(event, member.name)
         member.admit(value)
@@ -63,7 +63,7 @@ def decode(body: bytes) -> tuple[Event, datetime]:
     shape = KINDS.get(kind) if isinstance(kind, str) else None
     if shape is None:
         raise EventInvalid("an entry of an unknown kind")
-    if type(entry.get("v")) is not int or entry["v"] != VERSION:
+    if type(entry.get("v")) is not int or entry["v"] != shape.v:
         raise EventInvalid("an entry of an unknown version")
     members = _MEMBERS[shape.kind]
     if entry.keys() != {"kind", "v", "time"}.union(member.name for member in members):
@@ -150,8 +150,12 @@ class DatasetResumed(_DatasetSwitch, kind="dataset.resumed"):
 
 
 @dataclass(frozen=True)
-class ConsentGranted(Event, kind="consent.granted"):
-    """An authority's signed consent was verified and registered."""
+class ConsentGranted(Event, kind="consent.granted", v=2):
+    """An authority's signed consent was verified and registered.
+
+    `replaces` is the id of a consent that this one ended. At most `frequency` uses fall into one `frequency_unit` of
+    the UTC calendar (day, week from Monday, month); both null = no such bound.
+    """
 
     consent: Text
     consent_hash: Digest
@@ -164,6 +168,9 @@ class ConsentGranted(Event, kind="consent.granted"):
     not_before: Time
     expires: Time
     max_uses: Count
+    frequency_unit: Text | None
+    frequency: Count | None
+    replaces: Text | None
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,23 @@ class ConsentPaused(_ConsentChange, kind="consent.paused"):
 
 class ConsentResumed(_ConsentChange, kind="consent.resumed"):
     """A paused consent may be used again."""
+
+
+@dataclass(frozen=True)
+class AuthorityRevoked(Event, kind="authority.revoked"):
+    """A consent authority lost its standing: no later entry may use a consent that it registered."""
+
+    authority: Text
+    by: Text
+    reason: Text
+
+
+@dataclass(frozen=True)
+class SubjectErased(Event, kind="subject.erased"):
+    """A subject's key was destroyed: what was sealed under it (limits, salts, consent texts) is gone for good."""
+
+    subject_tag: Tag
+    by: Text
 
 
 @dataclass(frozen=True)
@@ -312,6 +336,17 @@ class AuditExported(Event, kind="audit.exported"):
     what: Text
     first: Count
     last: Count
+
+
+@dataclass(frozen=True)
+class AuditChecked(Event, kind="audit.checked"):
+    """The log of `size` entries was checked whole: `sound` or `broken`, and the first bad index where one is known."""
+
+    by: Text
+    size: Count
+    integrity: Text
+    completeness: Text
+    first_bad: Count | None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from audit.errors import (
     ServiceError,
 )
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 BUSY_TIMEOUT_MS: Final = 2_000  # longer than any transaction of ours; shorter than a caller's patience
 WRITER: Final = "heixia_writer"  # execution option of a connection whose transactions take the write lock at once
 

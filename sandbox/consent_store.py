@@ -238,4 +238,7 @@ def _granted(consent: Consent, raw: bytes, tag: str) -> ConsentGranted:
         not_before=format_time(datetime.fromtimestamp(consent.nbf, UTC)),
         expires=format_time(datetime.fromtimestamp(consent.exp, UTC)),
         max_uses=consent.max_uses,
+        frequency_unit=None,
+        frequency=None,
+        replaces=None,
     )

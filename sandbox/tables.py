@@ -66,7 +66,20 @@ consent = Table(
     Column("uses", Integer, nullable=False),
     Column("max_uses", Integer, nullable=False),
     Column("granted_index", BigInteger, nullable=False),
+    Column("frequency_unit", String),  # day | week | month of the UTC calendar; null = no bound but max_uses
+    Column("frequency", Integer),  # uses in one such unit, at most
+    Column("period", String),  # the unit of the last use; null = none yet, or no frequency
+    Column("period_uses", Integer, nullable=False, default=0),  # uses in that unit
+    Column("replaces", String(36)),  # the consent that this one ended
     Index("consent_by_subject", "subject_tag"),
+)
+
+# Consent authorities that lost their standing, and the entry from which on none of their consents may be used.
+revoked_authority = Table(
+    "revoked_authority",
+    metadata,
+    Column("authority", String, primary_key=True),
+    Column("idx", BigInteger, nullable=False),
 )
 
 # Apart from `consent`: SQLite rewrites a whole row to count a use, and an artefact has kilobytes.

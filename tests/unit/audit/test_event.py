@@ -55,7 +55,9 @@ def test_kinds_are_those_of_the_format() -> None:
         "dataset": "published loaded suspended resumed",
         "consent": "granted revoked paused resumed",
         "version": "submitted admitted refused approved promoted suspended resumed retired",
-        "audit": "read exported",
+        "audit": "read exported checked",
+        "authority": "revoked",
+        "subject": "erased",
         "budget": "changed",
         "config": "changed",
         "rollback": "accepted",
@@ -82,7 +84,7 @@ def test_entries_are_canonical_json(original: Event, time: datetime) -> None:
     loaded = json.loads(body)
     assert rfc8785.dumps(loaded) == body
     assert loaded["kind"] == original.kind
-    assert loaded["v"] == 1
+    assert loaded["v"] == original.v
     assert parse_time(loaded["time"]) <= time
 
 

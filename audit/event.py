@@ -48,7 +48,7 @@ def encode(event: Event, time: datetime) -> bytes:
     for member in _MEMBERS[event.kind]:
         entry[member.name] = value = getattr(event, member.name)
         member.admit(value)
-    return _canonical(entry)
+    return canonical(entry)
 
 
 def decode(body: bytes) -> tuple[Event, datetime]:
@@ -79,7 +79,7 @@ def decode(body: bytes) -> tuple[Event, datetime]:
         member.admit(value)
         values.append(value)
     # One comparison refuses white space, key order, escapes, number forms and doubled members alike.
-    if _canonical(entry) != body:
+    if canonical(entry) != body:
         raise EventInvalid("an entry is not canonical")
     return shape(*values), time
 
@@ -94,7 +94,12 @@ def _parse(body: bytes) -> dict[str, Any]:
     return entry
 
 
-def _canonical(entry: dict[str, Any]) -> bytes:
+def canonical(entry: dict[str, Any]) -> bytes:
+    """Write an entry's members as RFC 8785 JSON.
+
+    Raises:
+        EventInvalid: text that is not Unicode, or more than 65,535 bytes.
+    """
     try:
         body = _JCS.encode(entry).encode()
     except UnicodeEncodeError as error:

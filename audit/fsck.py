@@ -53,7 +53,7 @@ class Integrity:
     """What was checked, and what was found.
 
     Attributes:
-        checkpoint: as signed, or as claimed where findings say otherwise; None where it could not be read at all.
+        checkpoint: as the log signed it; None where it did not: then nothing else was looked at.
         entries: how many were read.
         whole_until: all entries from the first one asked for up to this index were good and handed on.
         last_time: of the last good entry.
@@ -93,7 +93,7 @@ def check_log(
     # (1) The checkpoint, signed and cosigned as the policy asks.
     checkpoint = _checkpoint(source, policy, findings)
     if checkpoint is None:
-        findings.cut = "without a checkpoint nobody knows how many entries there should be"
+        findings.cut = "without a signed checkpoint nobody knows what the log should be"
         return Integrity(None, 0, first, None, findings)
     # (2) Every tile, from the bundles up.
     walk = _Walk(source, checkpoint.size, first, checkpoint.size if end is None else end, visit, findings, progress)
@@ -116,7 +116,7 @@ def _checkpoint(source: LogSource, policy: Policy, findings: Findings) -> Checkp
         policy.check_log(checkpoint, signers)
     except ProofInvalid:
         findings.add("checkpoint_unsigned", None, "checkpoint")
-        return checkpoint
+        return None
     try:
         policy.check_quorum(signers)
     except ProofInvalid:
@@ -168,16 +168,26 @@ class _Walk:
     def _hashes(self, tile: Tile) -> Hashes:
         stored = self._stored(tile)
         known: Hashes = list(stored) if stored else [None] * tile.width
+        derived: Hashes = []
+        explained = [False] * tile.width
         if tile.level == 0:
             derived = self._leaves(tile, known)
         else:
-            at = tile.index * TILE_WIDTH
-            derived = [self._subtree(tile.level - 1, at + place, one) for place, one in enumerate(known)]
+            for place, one in enumerate(known):
+                before = self._findings.total
+                derived.append(self._subtree(tile.level - 1, tile.index * TILE_WIDTH + place, one))
+                explained[place] = self._findings.total > before
         if stored is not None and derived != known:
-            place = next(at for at, one in enumerate(derived) if one != known[at])
-            code = "tile_differs" if tile.level else "leaf_differs"
-            self._findings.add(code, _first_entry(tile, place), tile.path)
+            self._compare(tile, derived, known, explained)
         return derived
+
+    def _compare(self, tile: Tile, derived: Hashes, known: Hashes, explained: list[bool]) -> None:
+        """Name the first hash that differs, but for those that do so because of what was found under them."""
+        for place, (one, other) in enumerate(zip(derived, known, strict=True)):
+            if one != other and not explained[place]:
+                code = "tile_differs" if tile.level else "leaf_differs"
+                self._findings.add(code, _first_entry(tile, place), tile.path)
+                return
 
     def _subtree(self, level: int, index: int, stored: bytes | None) -> bytes | None:
         tile = Tile(level, index)

@@ -347,7 +347,10 @@ class AuditExported(Event, kind="audit.exported"):
 
 @dataclass(frozen=True)
 class AuditChecked(Event, kind="audit.checked"):
-    """The log of `size` entries was checked whole: `sound` or `broken`, and the first bad index where one is known."""
+    """The log of `size` entries was checked whole: each verdict `sound`, `broken` or `unchecked` (no end was reached).
+
+    `first_bad` is the first bad index where one is known.
+    """
 
     by: Text
     size: Count

@@ -28,7 +28,7 @@ UNJUDGED = (
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """A table, its key and the columns that the log speaks of; `read` turns a stored row into what the log says."""
 
     name: str
@@ -40,7 +40,7 @@ class _Table:
 
 def check_tables(connection: Connection, room: Room, findings: Findings) -> None:
     """Compare every table but `call` (`CallRows`), inside the snapshot that the log was read from."""
-    for table in _TABLES:
+    for table in TABLES:
         _compare(connection, table, room, findings)
     for what in UNJUDGED:
         findings.lacks(what)
@@ -76,7 +76,7 @@ class CallRows:
             self._next = next(self._rows, None)
 
 
-def _compare(connection: Connection, table: _Table, room: Room, findings: Findings) -> None:
+def _compare(connection: Connection, table: Table, room: Room, findings: Findings) -> None:
     said = {key: (tuple(values), touched) for key, values, touched in table.said(room)}
     columns = ", ".join(f'"{name}"' for name in (*table.key, *table.values))
     width, superfluous = len(table.key), 0
@@ -142,20 +142,20 @@ _VERSION_COLUMNS = (
     "manifest_jws",
 )
 
-_TABLES = (
-    _Table("consent", ("consent_id",), _CONSENT_COLUMNS, _consents),
-    _Table(
+TABLES = (
+    Table("consent", ("consent_id",), _CONSENT_COLUMNS, _consents),
+    Table(
         "revoked_authority",
         ("authority",),
         ("idx",),
         lambda room: (((name,), (index,), index) for name, index in room.authorities_revoked.items()),
     ),
-    _Table(
+    Table(
         "subject_key", ("subject_tag",), (), lambda room: (((tag,), (), index) for tag, index in room.subjects.items())
     ),
-    _Table("version", ("version",), _VERSION_COLUMNS, _versions, _manifest_hashed),
-    _Table("bundle", ("version",), ("ciphertext",), _bundles, _bundle_hashed),
-    _Table(
+    Table("version", ("version",), _VERSION_COLUMNS, _versions, _manifest_hashed),
+    Table("bundle", ("version",), ("ciphertext",), _bundles, _bundle_hashed),
+    Table(
         "promotion",
         ("idx",),
         ("product", "version", "at"),
@@ -164,7 +164,7 @@ _TABLES = (
             for one in room.promotions
         ),
     ),
-    _Table(
+    Table(
         "suspension",
         ("version", "by"),
         (),
@@ -172,14 +172,14 @@ _TABLES = (
             ((name, holder), (), index) for name, now in room.versions.items() for holder, index in now.holders.items()
         ),
     ),
-    _Table("dataset", ("name",), ("state", "loads", "rows"), _datasets),
-    _Table(
+    Table("dataset", ("name",), ("state", "loads", "rows"), _datasets),
+    Table(
         "sequence",
         ("institution",),
         ("seq",),
         lambda room: (((name,), (last.value,), last.touched) for name, last in room.sequences.items()),
     ),
-    _Table(
+    Table(
         "budget",
         ("subject_tag", "institution", "year"),
         ("bits_milli",),

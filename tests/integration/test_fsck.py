@@ -1,15 +1,19 @@
 """The check of a whole log on real rooms: sound after busy days and after a kill, and it names what was edited."""
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from enclave_api.cli.example import FIELDS
 from enclave_api.client.bank import Bank
 from tests.integration.conftest import PRODUCT, Stage
-from tests.room import OPERATOR, datasets_of, refused
+from tests.room import OPERATOR, Room, datasets_of, refused
 
 
 def fsck(*options: str | Path) -> tuple[int, dict[str, Any]]:
@@ -81,3 +85,67 @@ def test_a_killed_room_is_sound(stage: Stage) -> None:
     stage.room.start()
     be_busy(stage, 30)
     assert check_sound(stage.room.home.path)["size"] > before["size"]
+
+
+NOW = """
+import runpy, sys
+from enclave_api import nightly
+nightly.seconds_until = lambda *_: 0.5
+sys.argv = sys.argv[3:]
+runpy.run_module("enclave_api", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_server_checks_itself(tmp_path: Path) -> None:
+    """At its hour (here: at once) the check runs beside the calls, and its verdict is an entry."""
+    room = Room.make(tmp_path, fsck_hour_utc=3)
+    room.launcher = (sys.executable, "-c", NOW)
+    room.start()
+    try:
+        until = time.monotonic() + 60
+        while not (told := [one for one in room.entries() if one["kind"] == "audit.checked"]):
+            assert time.monotonic() < until, room.log.read_text()
+            time.sleep(0.05)
+    finally:
+        assert room.stop() == 0
+    verdict = {name: told[0][name] for name in ("by", "size", "integrity", "completeness", "first_bad")}
+    assert verdict == {"by": "server", "size": 1, "integrity": "sound", "completeness": "sound", "first_bad": None}
+    assert '"event": "log checked"' in room.log.read_text()
+
+
+def test_what_cannot_be_checked_is_no_verdict(stage: Stage, tmp_path: Path) -> None:
+    """Nothing there, a policy of nobody, options that say nothing: 2, with a word what to do; never 1."""
+    nowhere, policy = tmp_path / "nowhere", stage.room.home.policy
+    here = stage.room.home.path
+    for options in (
+        f"--home {nowhere}",
+        f"--dir {nowhere} --policy {policy}",
+        f"--dir {nowhere}",
+        f"--home {here} --policy {nowhere}",
+        f"--home {here} --policy {here / 'heixia.toml'}",
+    ):
+        code, said = fsck(*options.split())
+        assert code == 2
+        assert "rror" in said["stderr"]
+        assert "Traceback" not in said["stderr"]
+
+
+def test_an_edited_home_is_broken(stage: Stage, tmp_path: Path) -> None:
+    """By the command: 1, and the first bad index; for people the same in words."""
+    home = tmp_path / "home"
+    (home / "public").mkdir(parents=True)
+    shutil.copy(stage.room.home.policy, home / "public")
+    with closing(stage.room.read_database()) as live, closing(sqlite3.connect(home / "heixia.db")) as copy:
+        live.backup(copy)
+        query = 'SELECT idx, body FROM entry WHERE instr(body, CAST(\'"kind":"decision"\' AS BLOB)) ORDER BY idx'
+        index, body = copy.execute(query).fetchone()
+        copy.execute("UPDATE entry SET body = ? WHERE idx = ?", (body.replace(b'"use":1', b'"use":2'), index))
+        copy.commit()
+    code, report = fsck("--home", home)
+    assert (code, report["first_bad"]) == (1, index)
+    assert report["integrity"]["counts"] == {"leaf_differs": 1, "root_differs": 1}
+    assert report["completeness"]["counts"]["use_number"] >= 1
+    command = [sys.executable, "-m", "enclave_api", "audit", "fsck", "--home", str(home)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    assert f"first bad index  {index}" in said
+    assert "integrity     BROKEN: 2 findings" in said

@@ -87,6 +87,6 @@ def signature_line(verifier: NoteVerifier, payload: bytes) -> str:
     return f"\u2014 {verifier.name} {encode_base64(verifier.key_id + payload)}\n"
 
 
-def cosigned_at(payload: bytes) -> int:
-    """The time in a cosignature's payload, in seconds since 1970."""
-    return int.from_bytes(payload[:TIME_BYTES], "big")
+def is_time(payload: bytes) -> bool:
+    """Tell whether a cosignature's payload names a time: as a witness it must, and within 63 bits."""
+    return 0 < int.from_bytes(payload[:TIME_BYTES], "big") <= TIME_MAX

@@ -39,6 +39,7 @@ class Policy:
     quorum: str = NONE
     witnesses: dict[str, NoteVerifier] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)  # of the witnesses that have one; not looked into here
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -59,7 +60,7 @@ class Policy:
                 raise ProofInvalid(f"policy line {number}: {error}") from error
         if parser.quorum is None:
             raise ProofInvalid("a policy has no quorum line")
-        return cls(tuple(parser.logs), parser.quorum, parser.witnesses, parser.groups)
+        return cls(tuple(parser.logs), parser.quorum, parser.witnesses, parser.groups, parser.urls)
 
     def signers(self, note: Note) -> frozenset[NoteVerifier]:
         """Return the keys of this policy that signed a note.
@@ -114,6 +115,7 @@ class _Parser:
         self.logs: list[NoteVerifier] = []
         self.witnesses: dict[str, NoteVerifier] = {}
         self.groups: dict[str, Group] = {}
+        self.urls: dict[str, str] = {}
         self.quorum: str | None = None
         self._members: set[str] = set()
         self._lines: Final[dict[str, Callable[[Sequence[str]], None]]] = {
@@ -139,6 +141,8 @@ class _Parser:
         _count(items, 2, 3)
         self._check_new(items[0])
         self.witnesses[items[0]] = _key(items[1], COSIGNATURE, self.witnesses.values())
+        if len(items) == 3:
+            self.urls[items[0]] = items[2]
 
     def _group(self, items: Sequence[str]) -> None:
         _count(items, 3, len(items))

@@ -5,7 +5,7 @@ import fcntl
 import gc
 import hashlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +47,7 @@ from enclave_api.servicers.precredit import PreCreditServicer
 from enclave_api.servicers.registry import RegistryServicer
 from enclave_api.start_checks import allow_descriptors, check_past, make_anchor, start_anchor
 from enclave_api.uploads import Uploads
+from enclave_api.witnesses import Trust, Witnesses
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
 from sandbox.decision import Decider, DecisionSettings, Enclave
@@ -127,10 +128,17 @@ async def build(
     folder = options.anchor or home.anchor
     anchor = make_anchor(folder)
     stack.callback(anchor.close)
-    ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, anchor.put)
+    hearers = [anchor.put]
+    ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, lambda new: _tell(hearers, new))
     stack.callback(ledger.close)
-    await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback)
+    trust = Trust.load(home, signer.verifier)
+    seen = await asyncio.to_thread(trust.remembered)
+    await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback, seen=seen)
     start_anchor(anchor, ledger.checkpoint)
+    metrics = Metrics()
+    cosigning = Witnesses(trust, ledger, engine, metrics, on_fatal).start()
+    stack.callback(cosigning.close)
+    hearers.append(cosigning.put)
     vault = Vault(engine, keys.vault, catalog)
     stack.callback(vault.close)
     secrets = {keys.recipient.public().key_id: keys.recipient}
@@ -139,7 +147,6 @@ async def build(
     consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY))
     versions = Versions(registry, pool, catalog)
     facts = _facts(home, settings, keys, pool)
-    metrics = Metrics()
     rules = DecisionSettings(settings.release_quantum_ms, settings.budget_bits_per_year * 1000)
     room = Enclave(facts.evidence_hash, SIMULATED, facts.isolation)
     reader = stack.enter_context(engine.connect())
@@ -148,6 +155,11 @@ async def build(
         decider.observe = metrics.step
     datasets = Datasets(ledger, engine, vault)
     return Service(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
+
+
+def _tell(hearers: Sequence[Callable[[str], None]], checkpoint: str) -> None:
+    for hear in hearers:
+        hear(checkpoint)
 
 
 async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:

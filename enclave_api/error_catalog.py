@@ -45,7 +45,7 @@ CATALOG: dict[str, Line] = {
     "ledger_corrupt": Line(S.DATA_LOSS, "The stored log does not re-derive; the service does not go on."),
     "ledger_rolled_back": Line(
         S.DATA_LOSS,
-        "The log does not go on from its anchor: restore the newest database, or serve with --accept-rollback (logged)",
+        "The log does not go on from what was seen of it: restore the newest database, or serve with --accept-rollback",
     ),
     "database_missing": Line(S.FAILED_PRECONDITION, "The database is missing; make a home with `heixia init`"),
     "database_read_only": Line(S.FAILED_PRECONDITION, "The database cannot be written; check owner, mode and disk"),

@@ -81,6 +81,18 @@ class EventInvalid(CallerError):
     code = "event_invalid"
 
 
+class ExportDiffers(CallerError):
+    """A folder holds another log, a later state of it or another history; nothing was written over it."""
+
+    code = "export_differs"
+
+
+class ExportUnwritable(ServiceError):
+    """A folder that a log is exported to cannot be written."""
+
+    code = "export_unwritable"
+
+
 class DatabaseMissing(ServiceError):
     """There is no database file at the configured place."""
 

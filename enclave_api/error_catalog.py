@@ -57,6 +57,8 @@ CATALOG: dict[str, Line] = {
         S.FAILED_PRECONDITION, "The folder holds something else and is left as it is: keep it, and export elsewhere"
     ),
     "export_unwritable": Line(S.FAILED_PRECONDITION, "The folder cannot be written; check owner, mode and disk"),
+    "checkpoint_declined": Line(S.FAILED_PRECONDITION, "The witness does not cosign this checkpoint."),
+    "witness_state_invalid": Line(S.FAILED_PRECONDITION, "The witness's state cannot be used; it never starts anew"),
     "event_invalid": Line(S.INVALID_ARGUMENT, "The entry is not of a known kind and shape"),
     # versions
     "signature_invalid": Line(

@@ -234,7 +234,7 @@ def test_modes(tmp_path: Path) -> None:
 def test_everything_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file is synced before it gets its name, and its folder after: the order that survives a power cut."""
     calls: list[tuple[str, str]] = []
-    real_sync, real_rename = os.fsync, os.rename
+    real_sync, real_rename = os.fsync, os.replace
 
     def sync(file: int) -> None:
         calls.append(("sync", os.readlink(f"/proc/self/fd/{file}")))
@@ -246,7 +246,7 @@ def test_everything_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pyte
         real_rename(old, new, **folders)
 
     monkeypatch.setattr("os.fsync", sync)
-    monkeypatch.setattr("os.rename", rename)
+    monkeypatch.setattr("os.replace", rename)
     export(MemorySource(1), tmp_path)
     for name in files_in(tmp_path):
         path = tmp_path / name
@@ -257,7 +257,7 @@ def test_everything_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pyte
         assert ("sync", str((tmp_path / folder).parent)) in calls
 
 
-@pytest.mark.parametrize("failing", ["os.fsync", "os.rename"])
+@pytest.mark.parametrize("failing", ["os.fsync", "os.replace"])
 def test_a_disk_that_fails(failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the disk is said in our words, no half file has a file's name, and a later run completes it."""
 

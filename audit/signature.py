@@ -2,7 +2,7 @@
 
 Types are rows of `SCHEMES`. Logs here sign with 0x01 and 0x06, witnesses with 0x04; read are 0x06 of witnesses too. A
 0x06 signature is over origin, size and root (as the subtree from 0 on) under the key's name and a time, so only a
-checkpoint can have one, and extension lines are not covered by it.
+checkpoint can have one; what has extension lines has none, for it would not cover them.
 
 Sources: c2sp.org/signed-note, c2sp.org/tlog-cosignature; FIPS 204 (ML-DSA-44).
 """
@@ -163,14 +163,17 @@ def tree_message(name: str, checkpoint: Checkpoint, time: int) -> bytes:
 
     Args:
         name: of the signing key.
-        checkpoint: whose origin, size and root are signed, and nothing else of it.
+        checkpoint: whose origin, size and root are signed.
         time: in whole seconds since 1970; 0 = not said.
 
     Raises:
-        ProofInvalid: a name or an origin above 255 bytes, or a time out of range.
+        ProofInvalid: a name or an origin above 255 bytes, a time out of range, or extension lines, which an ML-DSA-44
+            signature does not cover.
     """
     if not 0 <= time <= TIME_MAX:
         raise ProofInvalid("a signature's time is out of range")
+    if checkpoint.extensions:
+        raise ProofInvalid("an ML-DSA-44 signature does not cover extension lines")
     start_and_end = (0).to_bytes(8, "big") + checkpoint.size.to_bytes(8, "big")
     named = _vector(name) + time.to_bytes(_TIME_BYTES, "big") + _vector(checkpoint.origin)
     return _LABEL + named + start_and_end + checkpoint.root

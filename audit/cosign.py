@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit.errors import ProofInvalid
 from audit.note import COSIGNATURE, ED25519, NoteVerifier, decode_base64, encode_base64, is_key_name
+from audit.signature import TIME_MAX
 
-TIME_MAX: Final = 2**63 - 1  # of the specification, in seconds since 1970
 TIME_BYTES: Final = 8
 _PRIVATE: Final = "PRIVATE+KEY"
 _SEED_BYTES: Final = 32
@@ -85,8 +85,3 @@ class Cosigner:
 def signature_line(verifier: NoteVerifier, payload: bytes) -> str:
     """Write a note's signature line."""
     return f"\u2014 {verifier.name} {encode_base64(verifier.key_id + payload)}\n"
-
-
-def is_time(payload: bytes) -> bool:
-    """Tell whether a cosignature's payload names a time: as a witness it must, and within 63 bits."""
-    return 0 < int.from_bytes(payload[:TIME_BYTES], "big") <= TIME_MAX

@@ -94,6 +94,18 @@ class EventInvalid(CallerError):
     code = "event_invalid"
 
 
+class ExportDiffers(CallerError):
+    """A folder holds another log, a later state of it or another history; nothing was written over it."""
+
+    code = "export_differs"
+
+
+class ExportUnwritable(ServiceError):
+    """A folder that a log is exported to cannot be written."""
+
+    code = "export_unwritable"
+
+
 class WitnessStateInvalid(ServiceError):
     """What a witness keeps is missing a part, does not verify, or is in use by another witness."""
 

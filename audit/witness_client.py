@@ -10,9 +10,9 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Final
 from urllib.parse import urlsplit
 
-from audit.cosign import is_time
 from audit.errors import ProofInvalid
 from audit.note import Checkpoint, Note, NoteVerifier, parse_decimal
+from audit.signature import signed_at
 from audit.witness import SIZE_TYPE, lines_of, origin_hash, write_submission
 
 ADD_S: Final = 5.0  # a witness in another city answers within 0.2 s, one whose disk is slow within 2
@@ -80,7 +80,7 @@ class WitnessClient:
             note = Note.parse(checkpoint + body.decode())
             note.verify([self.verifier])
             lines = lines_of(note, [self.verifier])
-            if not all(is_time(line.payload) for line in Note.parse(f"{note.text}\n{lines}").signatures):
+            if not all(signed_at(line.payload) for line in Note.parse(f"{note.text}\n{lines}").signatures):
                 raise ProofInvalid("a cosignature without a time")
         except (ProofInvalid, UnicodeDecodeError) as error:
             raise WitnessFailed(f"its answer has no cosignature of the policy's key ({error})") from error

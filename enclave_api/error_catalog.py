@@ -53,6 +53,10 @@ CATALOG: dict[str, Line] = {
     "database_version_unknown": Line(S.FAILED_PRECONDITION, "The database was made by another version of Heixia"),
     "entry_unknown": Line(S.NOT_FOUND, "The log has no entry with that index."),
     "proof_invalid": Line(S.INVALID_ARGUMENT, "The proof, checkpoint or receipt does not verify"),
+    "export_differs": Line(
+        S.FAILED_PRECONDITION, "The folder holds something else and is left as it is: keep it, and export elsewhere"
+    ),
+    "export_unwritable": Line(S.FAILED_PRECONDITION, "The folder cannot be written; check owner, mode and disk"),
     "checkpoint_declined": Line(S.FAILED_PRECONDITION, "The witness does not cosign this checkpoint."),
     "witness_state_invalid": Line(S.FAILED_PRECONDITION, "The witness's state cannot be used; it never starts anew"),
     "event_invalid": Line(S.INVALID_ARGUMENT, "The entry is not of a known kind and shape"),

@@ -106,8 +106,8 @@ class Home:
 
 
 def log_signer(keys: Keys, origin: str) -> NoteSigner:
-    """What signs this enclave's checkpoints."""
-    return NoteSigner.from_seed(origin, keys.ledger_seed)
+    """What signs this enclave's checkpoints, with Ed25519 and ML-DSA-44."""
+    return NoteSigner.from_seed(origin, keys.ledger_seed, keys.ledger_ml_dsa_seed)
 
 
 def create_home(
@@ -144,7 +144,8 @@ def create_home(
     (path / "catalog.yaml").write_text(text)
     keys = create_root(home.root_key, passphrase)
     signer = log_signer(keys, log_origin)
-    home.policy.write_text(f"log {signer.verifier.vkey}\nquorum none\n")
+    logs = "".join(f"log {verifier.vkey}\n" for verifier in signer.verifiers)
+    home.policy.write_text(f"{logs}quorum none\n")
     open_engine(home.database, create=True).dispose()
     for name in _TRUST_FILE.values():
         (path / "trust" / name).write_text('{"keys": []}\n')

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.cosign import TIME_MAX, Cosigner
+from audit.cosign import Cosigner
 from audit.errors import ProofInvalid
 from audit.note import Note, NoteVerifier
+from audit.signature import TIME_MAX
 from tests.unit.audit.trees import Tree
 
 # transparency-dev/formats, witness/witness_test.go: a public test key

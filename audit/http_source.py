@@ -88,16 +88,17 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _read_bounded(reply: http.client.HTTPResponse, path: str, most: int, until: float) -> bytes:
+    promised = None if reply.chunked else reply.length  # neither counts down nor is checked by read1
     parts, length = list[bytes](), 0
-    while part := reply.read1(_PART_BYTES):
+    while length != promised and (part := reply.read1(_PART_BYTES)):
         parts.append(part)
         length += len(part)
         if length > most:
             raise LedgerCorrupt(f"{path} is too long")
         if time.monotonic() > until:
             raise TimeoutError
-    if reply.length:  # what Content-Length still promised
-        raise http.client.IncompleteRead(b"", reply.length)
+    if promised is not None and length != promised:
+        raise http.client.IncompleteRead(b"", promised - length)
     return b"".join(parts)
 
 

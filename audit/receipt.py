@@ -169,7 +169,7 @@ class _Findings:
 
     def check_log(self) -> str:
         checkpoint, signers = self._signers()
-        return self._policy.check_log(checkpoint, signers).vkey
+        return ", ".join(log.label for log in self._policy.check_log(checkpoint, signers))
 
     def check_quorum(self) -> str:
         _, signers = self._signers()

@@ -99,6 +99,12 @@ class DatabaseUnreadable(ServiceError):
     code = "database_unreadable"
 
 
+class DatabaseFull(ServiceError):
+    """The disk under the database is full; what was answered is on it, nothing else is."""
+
+    code = "database_full"
+
+
 class DatabaseVersionUnknown(ServiceError):
     """The database was written by another version of the schema."""
 

@@ -30,7 +30,7 @@ import enclave_api
 from audit.errors import HeixiaError
 from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
-from audit.schema import open_engine
+from audit.schema import database_errors, open_engine
 from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
 from enclave_api.config import GRACE_S, MESSAGE_BYTES_MAX, Settings
 from enclave_api.errors import AddressTaken, HomeInvalid, WallsMissing
@@ -174,7 +174,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
 
     Raises:
         AddressTaken, and whatever `build` raises.
-        LedgerClosed: the ledger stopped itself; the process must be started anew.
+        DatabaseFull, DatabaseUnreadable, LedgerCorrupt: why the ledger stopped itself; start the process anew.
     """
     stop: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
     loop = asyncio.get_running_loop()
@@ -205,7 +205,8 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         _log.info("stopping", cause=type(cause).__name__ if cause else "signal")
         await server.stop(GRACE_S)
         if cause is not None:
-            raise cause
+            with database_errors():
+                raise cause
 
 
 @contextmanager

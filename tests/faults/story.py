@@ -45,17 +45,16 @@ def database(folder: Path) -> Path:
     return folder / "heixia.db"
 
 
-def open_story(folder: Path, on_commit: Callable[[str], None] = lambda _: None) -> tuple[Engine, Ledger]:
-    """Opens, or begins, the log."""
+def open_story(
+    folder: Path, on_commit: Callable[[str], None] = lambda _: None, checkpoint_pages: int = CHECKPOINT_PAGES
+) -> tuple[Engine, Ledger]:
+    """Opens, or begins, the log; SQLite moves its WAL into the database after so many pages (0 = never)."""
     engine = open_engine(database(folder), create=True)
-    event.listen(engine, "connect", _checkpoint_soon)
+    setting = f"PRAGMA wal_autocheckpoint={checkpoint_pages}"
+    event.listen(engine, "connect", lambda connection, _: connection.execute(setting))
     with engine.connect() as connection:  # the one that the ledger will write with: it is pooled
-        connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        connection.exec_driver_sql(setting)
     return engine, Ledger.open(engine, SIGNER, ORIGIN, lambda: datetime.now(UTC), on_commit=on_commit)
-
-
-def _checkpoint_soon(connection: Any, _: Any) -> None:
-    connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
 
 
 async def play(ledger: Ledger, tell: Tell) -> None:
@@ -93,9 +92,9 @@ async def _attempt(ledger: Ledger, tell: Tell, name: str, change: Change[Any]) -
     return False
 
 
-def main(folder: Path) -> int:
-    """Opens, plays, closes; what stops the start is told by its code."""
-    anchor = Anchor(folder / "anchor", lambda error: say(f"anchor {error.errno}"))
+def main(folder: Path, beside: Path) -> int:
+    """Opens, plays, closes, with an anchor in the folder `beside`; what stops the start is told by its code."""
+    anchor = Anchor(beside, lambda error: say(f"anchor {error.errno}"))
     try:
         _, ledger = open_story(folder, anchor.put)
         anchor.start(ledger.checkpoint)
@@ -110,4 +109,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

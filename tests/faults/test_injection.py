@@ -34,7 +34,7 @@ def test_an_answer_waits_for_the_disk(tmp_path: Path) -> None:
     (tmp_path / "anchor").mkdir()
     trace, wal = tmp_path / "trace", "heixia.db-wal"
     command = ["strace", "-f", "-qq", "-y", "-o", str(trace), "-e", "trace=pwrite64,fdatasync,fsync,write"]
-    story = [sys.executable, "-m", "tests.faults.story", str(tmp_path)]
+    story = [sys.executable, "-m", "tests.faults.story", str(tmp_path), str(tmp_path / "anchor")]
     done = subprocess.run([*command, *story], cwd=inject.ROOT, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     written, synced, answers, batches = False, False, 0, 0

@@ -57,19 +57,23 @@ def open_story(
     return engine, Ledger.open(engine, SIGNER, ORIGIN, lambda: datetime.now(UTC), on_commit=on_commit)
 
 
-async def play(ledger: Ledger, tell: Tell) -> None:
+async def play(ledger: Ledger, tell: Tell, writers: int = WRITERS) -> None:
     """Makes every change that was not made, telling what became of it; a refused call leaves a refusal."""
     for number, change in enumerate(PRODUCT.launch()):
         await _attempt(ledger, tell, f"launch {number}", change)
-    await asyncio.gather(*(_attempt(ledger, tell, f"grant {it.number}", it.grant) for it in CONSENTS))
-    numbers = iter(CALLS)
+    consents, numbers = iter(CONSENTS), iter(CALLS)
 
-    async def caller() -> None:
-        for call in numbers:
-            if await _attempt(ledger, tell, f"call {call.number}", call.decide):
-                await _attempt(ledger, tell, f"refusal {call.number}", call.refuse)
+    async def grant() -> None:
+        for consent in consents:
+            await _attempt(ledger, tell, f"grant {consent.number}", consent.grant)
 
-    await asyncio.gather(*(caller() for _ in range(WRITERS)))
+    async def call() -> None:
+        for one in numbers:
+            if await _attempt(ledger, tell, f"call {one.number}", one.decide):
+                await _attempt(ledger, tell, f"refusal {one.number}", one.refuse)
+
+    await asyncio.gather(*(grant() for _ in range(writers)))
+    await asyncio.gather(*(call() for _ in range(writers)))
 
 
 async def _attempt(ledger: Ledger, tell: Tell, name: str, change: Change[Any]) -> bool:
@@ -92,7 +96,7 @@ async def _attempt(ledger: Ledger, tell: Tell, name: str, change: Change[Any]) -
     return False
 
 
-def main(folder: Path, beside: Path) -> int:
+def main(folder: Path, beside: Path, writers: int) -> int:
     """Opens, plays, closes, with an anchor in the folder `beside`; what stops the start is told by its code."""
     anchor = Anchor(beside, lambda error: say(f"anchor {error.errno}"))
     try:
@@ -101,7 +105,7 @@ def main(folder: Path, beside: Path) -> int:
     except (HeixiaError, OSError) as error:
         say(f"start {getattr(error, 'code', 'anchor')}")
         return BAD_START
-    asyncio.run(play(ledger, say))
+    asyncio.run(play(ledger, say, writers))
     ledger.close()
     anchor.close()
     say("end")
@@ -109,4 +113,4 @@ def main(folder: Path, beside: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if sys.argv[3:] else WRITERS))

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.faults import inject
+from tests.faults.story import WRITERS
 
 needs_strace = pytest.mark.skipif(inject.refusal() is not None, reason=str(inject.refusal()))
 EACH = 3  # of a kind and way: half a minute on two cores
@@ -28,24 +30,53 @@ def test_a_hurt_call_leaves_a_whole_log() -> None:
     assert min(became[name] for name in ("closed", "killed", "not started", "answered")) > 0
 
 
+def syncs_and_answers(folder: Path, writers: int) -> Iterator[str]:
+    """What a clean run does, in order: `written` to the WAL, `synced` the WAL, `answered` a change."""
+    (folder / "anchor").mkdir(parents=True)
+    trace, wal = folder / "trace", "heixia.db-wal"
+    command = ["strace", "-f", "-qq", "-y", "-o", str(trace), "-e", "trace=pwrite64,fdatasync,fsync,write"]
+    command += [sys.executable, "-m", "tests.faults.story", str(folder), str(folder / "anchor"), str(writers)]
+    done = subprocess.run(command, check=False, cwd=inject.ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    syncing = set()  # threads whose sync of the WAL strace tells in two lines
+    for line in trace.read_text().splitlines():
+        thread = line.partition(" ")[0]
+        if wal in line and "pwrite64(" in line:
+            yield "written"
+        elif wal in line and "sync(" in line and "unfinished" in line:
+            syncing.add(thread)
+        elif line.endswith("= 0") and (
+            (wal in line and "sync(" in line) or ("sync resumed" in line and thread in syncing)
+        ):
+            syncing.discard(thread)
+            yield "synced"
+        elif "write(1<" in line and '"made ' in line:
+            yield "answered"
+
+
 @needs_strace
 def test_an_answer_waits_for_the_disk(tmp_path: Path) -> None:
-    """Between a batch's last write to the log and its answers lies a sync of that file that succeeded, each time."""
-    (tmp_path / "anchor").mkdir()
-    trace, wal = tmp_path / "trace", "heixia.db-wal"
-    command = ["strace", "-f", "-qq", "-y", "-o", str(trace), "-e", "trace=pwrite64,fdatasync,fsync,write"]
-    story = [sys.executable, "-m", "tests.faults.story", str(tmp_path), str(tmp_path / "anchor")]
-    done = subprocess.run([*command, *story], cwd=inject.ROOT, check=False, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    written, synced, answers, batches = False, False, 0, 0
-    for line in trace.read_text().splitlines():
-        if wal in line and "pwrite64(" in line:
-            written, synced = True, False
-        elif wal in line and "sync(" in line and line.endswith("= 0"):
-            batches += written
-            written, synced = False, True
-        elif "write(1<" in line and '"made ' in line:
-            assert synced, line
+    """One change after another: between its writes to the log and its answer lies a sync that succeeded, each time."""
+    last, answers = "", 0
+    for what in syncs_and_answers(tmp_path / "one", 1):
+        if what == "answered":
+            assert last == "synced"
             answers += 1
-    assert answers == done.stdout.count("made ") >= 28
-    assert 8 <= batches < answers  # several answers to a sync: the commit is a group's
+        else:
+            last = what
+    assert answers == 32
+
+
+@needs_strace
+def test_one_sync_is_for_many_answers(tmp_path: Path) -> None:
+    """Six waiting at a time: no answer before as many syncs as it must have waited for, yet fewer than answers."""
+    last, batches, answers = "", 0, 0
+    for what in syncs_and_answers(tmp_path / "six", 6):
+        if what == "answered":
+            answers += 1
+            assert answers <= WRITERS * batches
+        else:
+            batches += (last, what) == ("written", "synced")
+            last = what
+    assert answers == 32
+    assert batches < answers

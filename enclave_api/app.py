@@ -6,9 +6,10 @@ import gc
 import hashlib
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -39,6 +40,7 @@ from enclave_api.identity import Role
 from enclave_api.interceptors import Doorkeeper
 from enclave_api.keys import Keys
 from enclave_api.metrics import Metrics
+from enclave_api.nightly import Nightly, check_in_process
 from enclave_api.servicers.attestation import AttestationServicer
 from enclave_api.servicers.audit import AuditServicer
 from enclave_api.servicers.catalog import CatalogServicer
@@ -194,6 +196,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         # Beside the calls: what some bank left half submitted must not keep everybody waiting.
         inspections = asyncio.create_task(_finish_inspections(enclave))
         stack.callback(inspections.cancel)
+        stack.push_async_callback(_end_nightly, _start_nightly(home, enclave))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
         gc.collect()
@@ -302,6 +305,21 @@ def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> Enclav
         walls=pool.walls,
         started=utc_now(),
     )
+
+
+def _start_nightly(home: Home, enclave: Service) -> "asyncio.Task[None] | None":
+    hour = enclave.settings.fsck_hour_utc
+    if hour == "off":
+        return None
+    check = partial(check_in_process, home.path)
+    return asyncio.create_task(Nightly(enclave.ledger, enclave.metrics, check, hour, utc_now).run_forever())
+
+
+async def _end_nightly(task: "asyncio.Task[None] | None") -> None:
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _finish_inspections(enclave: Service) -> None:

@@ -27,6 +27,7 @@ score_deadline_ms = 20         # a model has exactly this long in every call, wh
 budget_bits_per_year = 64      # disclosed about one company to one institution in a calendar year, at most
 levels_max = 64                # of a product's grid: 6 bits an answer
 rpcs_in_flight_max = 256       # further calls are refused at once instead of queueing without end
+fsck_hour_utc = 18             # the whole log is checked daily at this hour, 0 to 23, or "off"; 18 = 02:00 in China
 """
 
 
@@ -43,6 +44,7 @@ class Settings(BaseModel):
     budget_bits_per_year: int = Field(64, ge=1, le=100_000)
     levels_max: int = Field(LEVELS_MAX, ge=2, le=1024)
     rpcs_in_flight_max: int = Field(256, ge=1, le=10_000)
+    fsck_hour_utc: Annotated[int, Field(ge=0, le=23)] | Literal["off"] = 18
 
     @model_validator(mode="after")
     def _slot_fits(self) -> Self:

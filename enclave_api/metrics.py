@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from audit.findings import Verdict
 from enclave_api.errors import AddressTaken
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_SOUND = {Verdict.SOUND: 1, Verdict.BROKEN: 0, Verdict.UNCHECKED: -1}
 
 
 @dataclass
@@ -29,6 +31,22 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+
+        self._log_sound = Gauge(
+            "heixia_log_sound",
+            "Last check of the whole log: 1 = sound, 0 = broken, -1 = not checked to the end.",
+            ["verdict"],
+            registry=self.registry,
+        )
+        self._log_checked = Gauge(
+            "heixia_log_checked_timestamp_seconds", "When the log was last checked.", registry=self.registry
+        )
+
+    def checked(self, integrity: Verdict, completeness: Verdict, at_s: float) -> None:
+        """Tells how a check of the whole log ended, and when (Unix seconds; 0 = not since the start)."""
+        for name, verdict in (("integrity", integrity), ("completeness", completeness)):
+            self._log_sound.labels(name).set(_SOUND[verdict])
+        self._log_checked.set(at_s)
 
     def rpc(self, method: str, outcome: str, seconds: float) -> None:
         """Counts a finished call."""

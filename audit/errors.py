@@ -81,6 +81,19 @@ class EventInvalid(CallerError):
     code = "event_invalid"
 
 
+class SearchInvalid(CallerError):
+    """A filter has a value that no entry can have, or a page token is of another search."""
+
+    code = "search_invalid"
+
+
+class IndexBehind(ServiceError):
+    """The search index is being built and has not come up to the log yet; nothing was read."""
+
+    code = "index_behind"
+    retryable = True
+
+
 class DatabaseMissing(ServiceError):
     """There is no database file at the configured place."""
 

@@ -417,19 +417,23 @@ class ExportEntriesRequest(_message.Message):
 
     FIRST_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     first: _builtins.int
     """The first index."""
     end: _builtins.int
     """One past the last index; 0 = the log's size."""
+    held: _builtins.int
+    """Size of the checkpoint that the receiving folder holds already: what proves the new one an extension comes along."""
     def __init__(
         self,
         *,
         first: _builtins.int = ...,
         end: _builtins.int = ...,
+        held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "first", b"first"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "first", b"first", "held", b"held"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -81,7 +81,6 @@ class EventInvalid(CallerError):
     code = "event_invalid"
 
 
-<<<<<<< HEAD
 class SearchInvalid(CallerError):
     """A filter has a value that no entry can have, or a page token is of another search."""
 
@@ -93,7 +92,8 @@ class IndexBehind(ServiceError):
 
     code = "index_behind"
     retryable = True
-=======
+
+
 class ExportDiffers(CallerError):
     """A folder holds another log, a later state of it or another history; nothing was written over it."""
 
@@ -104,7 +104,6 @@ class ExportUnwritable(ServiceError):
     """A folder that a log is exported to cannot be written."""
 
     code = "export_unwritable"
->>>>>>> tiles
 
 
 class DatabaseMissing(ServiceError):

@@ -49,7 +49,7 @@ Sighting = tuple[str, tuple[str, ...], int]  # a rule's code, its key, by how mu
 
 @dataclass(frozen=True)
 class Rule:
-    """What is counted. `fields` name the parts of the key; `text` speaks of them, of `{count}`, `{times}` or `{bits}`."""
+    """What is counted. `fields` name the parts of the key; `text` speaks of them and of `count`, `times` or `bits`."""
 
     code: str
     severity: str

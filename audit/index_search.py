@@ -31,8 +31,8 @@ class Page:
 class Day:
     """What an institution's calls of a UTC day add up to; "" = the calls whose institution was not known.
 
-    `answered_ms` is apart from the log: time that answers took, rounded up to the release quantum, → how many; as the
-    server measured it, provable by nobody.
+    `answered_ms` is apart from the log: time that answers took, in whole release quanta, → how many; as the server
+    measured it, provable by nobody.
     """
 
     day: str

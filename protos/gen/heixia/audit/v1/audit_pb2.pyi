@@ -508,7 +508,7 @@ class AnswerTime(_message.Message):
     MILLISECONDS_FIELD_NUMBER: _builtins.int
     ANSWERS_FIELD_NUMBER: _builtins.int
     milliseconds: _builtins.int
-    """At most this many milliseconds: a multiple of the release quantum."""
+    """Milliseconds, cut down to a multiple of the release quantum."""
     answers: _builtins.int
     """Answers."""
     def __init__(

@@ -7,12 +7,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from heixia.audit.v1 import audit_pb2 as pb
 
 from audit.anomalies import Anomalies, Anomaly
-from audit.hits import Hit
 from audit.index_filter import Filter
 from audit.index_search import Day
 from audit.index_terms import from_ms, to_ms
+from audit.search import Found, Hit
 from enclave_api import converters
-from enclave_api.audit_desk import Found
 from enclave_api.errors import RequestInvalid
 
 # The wire's names of a filter's members, where they differ from the domain's.

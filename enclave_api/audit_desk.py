@@ -12,7 +12,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,13 +21,13 @@ from sqlalchemy import Engine
 
 from audit.anomalies import Anomalies, anomalies
 from audit.errors import HeixiaError, IndexBehind
-from audit.hits import Hit, read_hits
 from audit.index import Index
-from audit.index_filter import Cursor, Filter
+from audit.index_filter import Filter
 from audit.index_rules import DAY_MS
-from audit.index_search import Day, Page, search, statistics, time_of
+from audit.index_search import Day, statistics, time_of
 from audit.ledger import Ledger
 from audit.note import Checkpoint, Note
+from audit.search import Found, Searcher
 from audit.source import DatabaseSource
 from enclave_api.answer_times import AnswerTimes
 from enclave_api.errors import Busy, RequestInvalid
@@ -50,17 +49,6 @@ _log = structlog.get_logger("heixia.audit")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Found:
-    """A page of hits: their proofs lead to `checkpoint`."""
-
-    hits: list[Hit]
-    total: int
-    size: int
-    token: str
-    checkpoint: str
-
-
 class AuditDesk:
     """Searches, statistics, anomalies. One for each server."""
 
@@ -80,17 +68,19 @@ class AuditDesk:
         self.ledger, self.source = ledger, DatabaseSource(engine)
         self.times = AnswerTimes(quantum_ms)
         self._index = Index(path, self.source, budget_milli)
+        self._searcher = Searcher(self._index, self.source, ledger.entry, PAGE_BYTES_MAX, PATIENCE_S)
         self._pool = ThreadPoolExecutor(THREADS, "audit")
         self._reads = 0
 
-    async def search(self, wanted: Filter, token: str, count: int) -> Found:
-        """A page of hits, newest first, under the checkpoint of this moment.
+    async def search(self, wanted: Filter, token: str, count: int, proof_size: int) -> Found:
+        """A page of hits, newest first, under the checkpoint of this moment; as `Searcher.find`.
 
         Raises:
             SearchInvalid: the token is not of this search.
             IndexBehind, Busy: repeat later.
         """
-        return await self.run(functools.partial(self._search, wanted, token, count))
+        note = self.ledger.checkpoint
+        return await self.run(functools.partial(self._searcher.find, note, wanted, token, count, proof_size))
 
     async def statistics(self, institution: str | None, first_day: str, last_day: str) -> tuple[list[Day], bool, int]:
         """Days of institutions, newest first; whether there are more; the log's size.
@@ -157,20 +147,6 @@ class AuditDesk:
     def _keep_times(self) -> None:
         if measured := self.times.take():
             self._index.write_aside(lambda connection: AnswerTimes.keep(connection, measured))
-
-    def _search(self, wanted: Filter, token: str, count: int) -> Found:
-        note = self.ledger.checkpoint  # one snapshot: what is found, counted and proved is of this size
-        head = head_in(note)
-        at = Cursor.parse(token, wanted, head.size) if token else Cursor(head.size, head.size)
-
-        def find(connection: sqlite3.Connection) -> Page:
-            return search(connection, wanted, size=at.size, before=at.before, count=count + 1)
-
-        page = self._index.ask(find, head, PATIENCE_S)
-        hits = read_hits(self.source, head, page.indexes[:count], self.ledger.entry, PAGE_BYTES_MAX)
-        more = len(page.indexes) > len(hits)
-        following = Cursor(at.size, hits[-1].index).token(wanted) if more else ""
-        return Found(hits, page.total, at.size, following, note)
 
     def _statistics(self, institution: str | None, first_day: str, last_day: str) -> tuple[list[Day], bool, int]:
         self._keep_times()

@@ -66,7 +66,7 @@ class AuditServicer(rpc.AuditServiceServicer):
         count = request.page_size or HITS_DEFAULT
         if count > HITS_MAX:
             raise RequestInvalid("page_size", public=f"page_size is at most {HITS_MAX}")
-        found = await self.desk.search(wanted, request.page_token, count)
+        found = await self.desk.search(wanted, request.page_token, count, request.proof_size)
         await record_read(self.ledger, f"search {wanted.text} total={found.total} page={len(found.hits)}")
         return audit_converters.search_response(wanted, found)
 

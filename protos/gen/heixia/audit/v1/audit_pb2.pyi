@@ -312,10 +312,13 @@ class SearchEntriesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PROOF_SIZE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many, up to 200; 0 = 50."""
     page_token: _builtins.str
     """Where the page before ended; the filter must be the same."""
+    proof_size: _builtins.int
+    """Proofs lead to the tree of this size, whose checkpoint the caller has from an earlier page; 0 = the newest."""
     @_builtins.property
     def filter(self) -> Global___Filter:
         """What must match."""
@@ -326,10 +329,11 @@ class SearchEntriesRequest(_message.Message):
         filter: Global___Filter | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        proof_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "proof_size", b"proof_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -349,7 +353,7 @@ class Hit(_message.Message):
 
     @_builtins.property
     def proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """RFC 6962 inclusion proof under the response's checkpoint: sibling hashes from the leaf up, 32 bytes each."""
+        """RFC 6962 inclusion proof under the checkpoint: sibling hashes from the leaf up, 32 bytes each."""
 
     def __init__(
         self,
@@ -382,7 +386,7 @@ class SearchEntriesResponse(_message.Message):
     total: _builtins.int
     """How many match in all, in the log as it was at the first page."""
     checkpoint: _builtins.str
-    """The checkpoint that every hit's proof leads to: C2SP signed note."""
+    """The newest checkpoint, a C2SP signed note. Every hit's proof leads to it unless the request named a size."""
     filter: _builtins.str
     """The filter as it stands in the log, the subject's tag instead of the subject."""
     size: _builtins.int

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import rfc8785
 
-from audit.index_terms import Entry, read_entry, terms_of
+from audit.index_terms import Entry, read_entry, terms_of, text_of
 from audit.merkle import leaf_hash
 from audit.note import encode_base64
 from audit.search import Hit
@@ -117,7 +117,8 @@ def _body(body: bytes) -> dict[str, Any]:
 
 
 def _caller(entry: Entry) -> Any:
-    return entry.get("caller") or entry.get("by") or entry.get("authority")
+    granted_by = f"authority/{text_of(entry, 'authority')}" if entry["kind"] == "consent.granted" else None
+    return entry.get("caller") or entry.get("by") or granted_by
 
 
 def _cell(value: object) -> str:

@@ -126,14 +126,19 @@ class Index:
                     self._reset()
         raise AssertionError("the second turn returns or raises")
 
-    def write_aside(self, write: Callable[[sqlite3.Connection], None]) -> None:
+    def write_aside(self, write: Callable[[sqlite3.Connection], object]) -> None:
         """Write what is not derived from the log, in a transaction of its own."""
         with self._turn:
-            try:
-                with self._transaction() as connection:
-                    write(connection)
-            except sqlite3.DatabaseError as error:
-                raise translate(error) from error
+            for again in (True, False):
+                try:
+                    with self._transaction() as connection:
+                        write(connection)
+                    return
+                except sqlite3.DatabaseError as error:
+                    _mendable(error)
+                    if not again:
+                        raise translate(error) from error
+                    self._reset()
 
     def close(self) -> None:
         """Close the file; it stays."""

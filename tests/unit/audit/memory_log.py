@@ -1,6 +1,6 @@
 """A log in memory, as a source of tiles; and entries of every kind that the index looks into."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -149,11 +149,3 @@ def bodies(events: Iterable[Event], step_ms: int = 1, start: datetime = START) -
     """The entries of events, a step apart in time."""
     step = timedelta(milliseconds=step_ms)
     return [encode(event, start + number * step) for number, event in enumerate(events)]
-
-
-def later(days: float = 0, hours: float = 0) -> datetime:
-    """A moment after the start."""
-    return START + timedelta(days=days, hours=hours)
-
-
-Made = Callable[[], Event]

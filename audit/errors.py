@@ -81,6 +81,31 @@ class EventInvalid(CallerError):
     code = "event_invalid"
 
 
+class SearchInvalid(CallerError):
+    """A filter has a value that no entry can have, or a page token is of another search."""
+
+    code = "search_invalid"
+
+
+class IndexBehind(ServiceError):
+    """The search index is being built and has not come up to the log yet; nothing was read."""
+
+    code = "index_behind"
+    retryable = True
+
+
+class ExportDiffers(CallerError):
+    """A folder holds another log, a later state of it or another history; nothing was written over it."""
+
+    code = "export_differs"
+
+
+class ExportUnwritable(ServiceError):
+    """A folder that a log is exported to cannot be written."""
+
+    code = "export_unwritable"
+
+
 class DatabaseMissing(ServiceError):
     """There is no database file at the configured place."""
 

@@ -54,6 +54,12 @@ CATALOG: dict[str, Line] = {
     "database_version_unknown": Line(S.FAILED_PRECONDITION, "The database was made by another version of Heixia"),
     "entry_unknown": Line(S.NOT_FOUND, "The log has no entry with that index."),
     "proof_invalid": Line(S.INVALID_ARGUMENT, "The proof, checkpoint or receipt does not verify"),
+    "search_invalid": Line(S.INVALID_ARGUMENT, "The search cannot be made"),
+    "index_behind": Line(S.UNAVAILABLE, "The search index is being built; repeat in a while"),
+    "export_differs": Line(
+        S.FAILED_PRECONDITION, "The folder holds something else and is left as it is: keep it, and export elsewhere"
+    ),
+    "export_unwritable": Line(S.FAILED_PRECONDITION, "The folder cannot be written; check owner, mode and disk"),
     "event_invalid": Line(S.INVALID_ARGUMENT, "The entry is not of a known kind and shape"),
     # versions
     "signature_invalid": Line(

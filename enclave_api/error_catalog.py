@@ -50,10 +50,13 @@ CATALOG: dict[str, Line] = {
     "database_missing": Line(S.FAILED_PRECONDITION, "The database is missing; make a home with `heixia init`"),
     "database_read_only": Line(S.FAILED_PRECONDITION, "The database cannot be written; check owner, mode and disk"),
     "database_unreadable": Line(S.FAILED_PRECONDITION, "The database does not answer, or the file is none of ours"),
+    "database_full": Line(S.FAILED_PRECONDITION, "The disk under the database is full; make room and start again"),
     "database_version_unknown": Line(S.FAILED_PRECONDITION, "The database was made by another version of Heixia"),
     "entry_unknown": Line(S.NOT_FOUND, "The log has no entry with that index."),
     "proof_invalid": Line(S.INVALID_ARGUMENT, "The proof, checkpoint or receipt does not verify"),
     "log_unreachable": Line(S.UNAVAILABLE, "The log cannot be read there; check the address, or repeat later"),
+    "search_invalid": Line(S.INVALID_ARGUMENT, "The search cannot be made"),
+    "index_behind": Line(S.UNAVAILABLE, "The search index is being built; repeat in a while"),
     "export_differs": Line(
         S.FAILED_PRECONDITION, "The folder holds something else and is left as it is: keep it, and export elsewhere"
     ),

@@ -21,9 +21,7 @@ def check(files: list[tuple[str, bytes]]) -> ExportCheck:
     return made
 
 
-@pytest.mark.parametrize(
-    ("size", "first", "end"), [*((n, 0, n) for n in SIZES), (1000, 300, 700), (70_000, 66_000, 66_001)]
-)
+@pytest.mark.parametrize(("size", "first", "end"), PARTS)
 def test_an_honest_export_passes(size: int, first: int, end: int) -> None:
     """The whole log or a part of it; every entry was seen."""
     files = [file for file in files_of(MemorySource(size), first, end) if file[0] != CHECKPOINT]

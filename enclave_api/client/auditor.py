@@ -10,13 +10,13 @@ from heixia.audit.v1 import audit_pb2 as pb
 from heixia.audit.v1 import audit_pb2_grpc
 
 from audit.anomalies import Anomalies
-from audit.errors import ProofInvalid
+from audit.errors import ExportDiffers, ProofInvalid
 from audit.event import Decision, Event, decode
 from audit.export import CHECKPOINT, write_file
 from audit.export_check import ExportCheck
 from audit.index_filter import Filter
 from audit.index_search import Day
-from audit.note import Checkpoint, Note
+from audit.note import Checkpoint
 from audit.policy import Policy
 from audit.proof import TlogProof
 from audit.search import Found, Hit
@@ -126,7 +126,10 @@ class Auditor(Client):
         """
         held, whole = held_in(folder)
         begin = first if first is not None else held if whole else 0
-        if begin == held and held == Checkpoint.parse(Note.parse(self.checkpoint()).text).size:
+        size = policy.verify(self.checkpoint()).size
+        if held > size:
+            raise ExportDiffers("shrunk", public=f"{folder} holds {held} entries, the server's log has {size}")
+        if begin == held == size:
             return policy.verify(FolderSource(folder).checkpoint())  # nothing new
         request = pb.ExportEntriesRequest(first=begin, end=end or 0, held=held)
         check = ExportCheck()

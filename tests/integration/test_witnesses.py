@@ -130,7 +130,7 @@ def test_the_witnesses_keep_up(watched: Watched) -> None:
     size = len(watched.room.entries())
     until(lambda: all(witness.size(ORIGIN) == size for witness in watched.witnesses))
     assert len({Note.parse(witness.latest(ORIGIN)).text for witness in watched.witnesses}) == 1
-    until(lambda: len(Note.parse(watched.room.auditor.checkpoint()).signatures) == 4)  # latecomers are added
+    until(lambda: len(Note.parse(watched.room.auditor.checkpoint()).signatures) == 5)  # latecomers are added
 
 
 def test_one_witness_down_is_no_loss(watched: Watched) -> None:
@@ -331,7 +331,7 @@ def test_a_wrong_key_in_the_policy_counts_for_nothing(own: tuple[Room, list[Witn
     until(lambda: _size(witnesses[1]) > 0)
     until(lambda: "its answer has no cosignature of the policy's key" in room.log.read_text())
     trust = Policy.parse(room.home.policy.read_text())
-    until(lambda: len(Note.parse(room.auditor.checkpoint()).signatures) == 3)
+    until(lambda: len(Note.parse(room.auditor.checkpoint()).signatures) == 4)
     trust.verify(room.auditor.checkpoint())
     witnesses[1].stop()
     grow(room, 1)

@@ -60,6 +60,10 @@ class Trust:
 
     def remembered(self) -> dict[str, str]:
         """The checkpoints that witnesses and this home itself have seen, by who keeps them; blocks up to 4 s."""
+        try:
+            self.policy.check_quorum([client.verifier for client in self.clients])
+        except ProofInvalid:
+            _log.warning("no quorum can be reached: too few witnesses of the policy have an address")
         seen, silent = ask_all(self.clients, self.logs, START_S)
         for name, reason in silent.items():
             _log.warning(

@@ -64,7 +64,7 @@ def verify(
     the log's checkpoint of today, which they have cosigned; so does the same request, repeated.
     """
     from audit.policy import Policy
-    from audit.receipt import Receipt, Step, verify_receipt
+    from audit.receipt import QUORUM_STEP, Receipt, Step, verify_receipt
     from audit.reprove import prove_again
     from audit.source import FolderSource
 
@@ -82,7 +82,9 @@ def verify(
             steps = [Step("log goes on from the receipt's tree", True, f"proved by {log}")]
         steps += verify_receipt(kept, trust)
         table(("step", "ok", "detail"), [(s.name, s.ok, s.detail) for s in steps], as_json)
-        if not all(step.ok for step in steps):
-            fail("proof_invalid", "The receipt does NOT verify")
+        if wrong := [step.name for step in steps if not step.ok]:
+            early = wrong == [QUORUM_STEP] and not log
+            hint = "; it may only be early: verify with --log, or repeat the request under its request id"
+            fail("proof_invalid", f"The receipt does NOT verify{hint if early else ''}")
         if keep:
             keep.write_text(kept.dump())

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from audit.cosign import Cosigner
+from audit.export import write_file
 from audit.note import Checkpoint, Note
 from audit.policy import Policy
 from audit.proof import TlogProof
 from audit.receipt import Receipt, verify_receipt
+from audit.schema import open_engine
+from audit.source import DatabaseSource
+from audit.tiles import tiles_of
 from enclave_api.cli.example import FIELDS
 from enclave_api.home import Home
 from tests.integration.conftest import PRODUCT, Stage
@@ -122,6 +128,34 @@ def test_a_repeat_brings_a_receipt_with_the_quorum(watched: Watched) -> None:
     assert watched.policy.verify(watched.room.auditor.consistency(index)[1])
     size = len(watched.room.entries())
     assert Checkpoint.parse(Note.parse(watched.room.auditor.consistency(size)[1]).text).size == size
+
+
+def test_an_old_receipt_is_proved_anew_offline(watched: Watched, tmp_path: Path) -> None:
+    """From a folder of the log under its cosigned checkpoint; kept, it needs the folder no more."""
+    _, _, receipt = watched.ask()
+    (tmp_path / "receipt.json").write_text(receipt.dump())
+    verify = ["verify", str(tmp_path / "receipt.json"), "--policy", str(watched.room.home.policy)]
+    early = heixia(*verify)
+    assert (early.returncode, "--log" in early.stderr) == (1, True)
+    until(lambda: watched.covered(TlogProof.parse(receipt.proof).index + 1))
+    engine = open_engine(watched.room.home.database, create=False)
+    published = watched.room.auditor.checkpoint()
+    size = Checkpoint.parse(Note.parse(published).text).size
+    source = DatabaseSource(engine)
+    for tile in tiles_of(size):
+        write_file(tmp_path / "log", tile.path, source.read(tile))
+    write_file(tmp_path / "log", "checkpoint", published.encode())
+    engine.dispose()
+    kept = tmp_path / "cosigned.json"
+    whole = heixia(*verify, "--log", str(tmp_path / "log"), "--keep", str(kept))
+    assert (whole.returncode, "goes on from the receipt" in whole.stdout) == (0, True)
+    assert heixia("verify", str(kept), *verify[2:]).returncode == 0
+
+
+def heixia(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a command to its end."""
+    command = [sys.executable, "-m", "enclave_api", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_witnesses_keep_up(watched: Watched) -> None:

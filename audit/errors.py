@@ -94,6 +94,13 @@ class EventInvalid(CallerError):
     code = "event_invalid"
 
 
+class LogUnreachable(ServiceError):
+    """A log served elsewhere does not answer, or its address is not to be trusted."""
+
+    code = "log_unreachable"
+    retryable = True
+
+
 class ExportDiffers(CallerError):
     """A folder holds another log, a later state of it or another history; nothing was written over it."""
 

@@ -16,16 +16,13 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from audit.durable import write_durably
 from audit.errors import EntryUnknown, ExportDiffers, ExportUnwritable, ProofInvalid
 from audit.merkle import EMPTY_ROOT, consistency_proof, root_hash, verify_consistency
 from audit.note import NOTE_BYTES_MAX, Checkpoint, Note
-from audit.source import FolderSource, LogSource
+from audit.source import CHECKPOINT, FolderSource, LogSource
 from audit.tiles import ENTRIES, LEVEL_MAX, TILE_WIDTH, Tile, decode_bundle, decode_tile, tile_of, tile_reader
-
-CHECKPOINT: Final = "checkpoint"
 
 
 def files_of(

@@ -24,13 +24,14 @@ from heixia.catalog.v1 import catalog_pb2_grpc
 from heixia.consent.v1 import consent_pb2_grpc
 from heixia.precredit.v1 import precredit_pb2_grpc
 from heixia.registry.v1 import registry_pb2_grpc
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 import enclave_api
 from audit.errors import HeixiaError
 from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
 from audit.schema import open_engine
+from audit.source import DatabaseSource
 from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
 from enclave_api.config import GRACE_S, MESSAGE_BYTES_MAX, Settings
 from enclave_api.errors import AddressTaken, HomeInvalid, WallsMissing
@@ -38,6 +39,7 @@ from enclave_api.home import Home, log_signer
 from enclave_api.identity import Role
 from enclave_api.interceptors import Doorkeeper
 from enclave_api.keys import Keys
+from enclave_api.log_http import LogDoor
 from enclave_api.metrics import Metrics
 from enclave_api.servicers.attestation import AttestationServicer
 from enclave_api.servicers.audit import AuditServicer
@@ -47,6 +49,7 @@ from enclave_api.servicers.precredit import PreCreditServicer
 from enclave_api.servicers.registry import RegistryServicer
 from enclave_api.start_checks import allow_descriptors, check_past, make_anchor, start_anchor
 from enclave_api.uploads import Uploads
+from enclave_api.witness_http import bind
 from enclave_api.witnesses import Trust, Witnesses
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
@@ -85,6 +88,7 @@ class ServeOptions:
     accept_weak_isolation: bool = False
     anchor: Path | None = None  # folder of the anchor; None = the home's own
     accept_rollback: bool = False
+    log_listen: str | None = None  # HOST:PORT of the log over HTTP; None = not served
 
 
 @dataclass
@@ -92,6 +96,7 @@ class Service:
     """Everything a serving process is made of; for the servicers and for tests that look inside."""
 
     settings: Settings
+    engine: Engine
     ledger: Ledger
     vault: Vault
     registry: Registry
@@ -154,7 +159,7 @@ async def build(
     if options.step_metrics:
         decider.observe = metrics.step
     datasets = Datasets(ledger, engine, vault)
-    return Service(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
+    return Service(settings, engine, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
 
 
 def _tell(hearers: Sequence[Callable[[str], None]], checkpoint: str) -> None:
@@ -176,13 +181,13 @@ async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
     return pool
 
 
-async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts], None]) -> None:
+async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts, str | None], None]) -> None:
     """Serves until SIGTERM or SIGINT, then lets calls in flight finish.
 
     Args:
         home: made by `heixia init`.
         options: how.
-        ready: called once with the port when calls are answered.
+        ready: called once when calls are answered, with their port, the evidence's facts, and where the log is served.
 
     Raises:
         AddressTaken, and whatever `build` raises.
@@ -201,6 +206,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         server, port = await _server(home, options, enclave)
         if options.metrics:
             stack.callback(_serve_metrics(enclave.metrics, options.metrics))
+        log_url = _serve_log(enclave, options.log_listen, stack) if options.log_listen else None
         await _record_start(enclave)
         await server.start()
         # Beside the calls: what some bank left half submitted must not keep everybody waiting.
@@ -212,7 +218,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         gc.set_threshold(GC_THRESHOLD)
         gc.freeze()  # what a start allocates lives as long as the process; the collector need not walk it in every call
         _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=enclave.facts.isolation)
-        ready(port, enclave.facts)
+        ready(port, enclave.facts, log_url)
         cause = await stop
         _log.info("stopping", cause=type(cause).__name__ if cause else "signal")
         await server.stop(GRACE_S)
@@ -333,6 +339,13 @@ async def _record_start(enclave: Service) -> None:
         return event, None
 
     await enclave.ledger.append(change)
+
+
+def _serve_log(enclave: Service, address: str, stack: AsyncExitStack) -> str:
+    source = DatabaseSource(enclave.engine, lambda: enclave.ledger.published)
+    door = LogDoor(source, bind(address, "--log-listen"))
+    stack.callback(door.close)
+    return door.url
 
 
 def _serve_metrics(metrics: Metrics, address: str) -> Callable[[], None]:

@@ -53,6 +53,7 @@ CATALOG: dict[str, Line] = {
     "database_version_unknown": Line(S.FAILED_PRECONDITION, "The database was made by another version of Heixia"),
     "entry_unknown": Line(S.NOT_FOUND, "The log has no entry with that index."),
     "proof_invalid": Line(S.INVALID_ARGUMENT, "The proof, checkpoint or receipt does not verify"),
+    "log_unreachable": Line(S.UNAVAILABLE, "The log cannot be read there; check the address, or repeat later"),
     "export_differs": Line(
         S.FAILED_PRECONDITION, "The folder holds something else and is left as it is: keep it, and export elsewhere"
     ),

@@ -46,16 +46,16 @@ def make_app(witness: Witness) -> Starlette:
     )
 
 
-def bind(address: str) -> socket.socket:
-    """Listen on HOST:PORT; raises AddressTaken."""
+def bind(address: str, option: str = "--listen") -> socket.socket:
+    """Listen on HOST:PORT; raises AddressTaken, which names the option."""
     host, _, port = address.rpartition(":")
     try:
         if not host or not port.isdigit():
-            raise AddressTaken("listen", public=f"{address} for --listen is not HOST:PORT")
+            raise AddressTaken("listen", public=f"{address} for {option} is not HOST:PORT")
         bare = host.strip("[]")
         return socket.create_server((bare, int(port)), family=socket.AF_INET6 if ":" in bare else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise AddressTaken("listen", public=f"{address} for --listen is in use or not of this machine") from error
+        raise AddressTaken("listen", public=f"{address} for {option} is in use or not of this machine") from error
 
 
 def serve(witness: Witness, listener: socket.socket) -> None:

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit.errors import EntryUnknown, ExportDiffers, ExportUnwritable, ProofInvalid
-from audit.export import CHECKPOINT, entries_in, files_of, tiles_in, write_file
+from audit.export import entries_in, files_of, tiles_in, write_file
 from audit.merkle import consistency_proof, inclusion_proof, leaf_hash, verify_consistency, verify_inclusion
 from audit.note import Checkpoint, Note
-from audit.source import FolderSource, LogSource
+from audit.source import CHECKPOINT, FolderSource, LogSource
 from audit.tiles import ENTRIES, Tile, bundle_of, decode_bundle, decode_tile, tile_reader, tiles_of
 from tests.unit.audit.memory import MemorySource, body
 from tests.unit.audit.vectors import ORIGIN, signer

@@ -51,7 +51,7 @@ def verify(
     policy: Annotated[Path, typer.Option(help="tlog-policy file: whose log you trust (HOME/public/log.policy).")],
     log: Annotated[
         str | None,
-        typer.Option(help="Folder of the log (`heixia audit export`): prove the entry under its checkpoint."),
+        typer.Option(help="The log, a folder or its URL: prove the entry under its checkpoint of today."),
     ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="With --log: keep the receipt as proved there in this file.")
@@ -63,10 +63,11 @@ def verify(
     An answer does not wait for witnesses, so its receipt has the log's signature alone. With --log it is proved under
     the log's checkpoint of today, which they have cosigned; so does the same request, repeated.
     """
+    from audit.http_source import HttpSource
     from audit.policy import Policy
     from audit.receipt import QUORUM_STEP, Receipt, Step, verify_receipt
     from audit.reprove import prove_again
-    from audit.source import FolderSource
+    from audit.source import FolderSource, LogSource
 
     if keep and not log:
         raise typer.BadParameter("--keep needs --log")
@@ -77,7 +78,7 @@ def verify(
             fail("proof_invalid", f"cannot read {error.filename if isinstance(error, OSError) else receipt}")
         steps = list[Step]()
         if log:
-            source = FolderSource(Path(log))
+            source: LogSource = HttpSource(log) if "://" in log else FolderSource(Path(log))
             kept = prove_again(kept, source, source.checkpoint())
             steps = [Step("log goes on from the receipt's tree", True, f"proved by {log}")]
         steps += verify_receipt(kept, trust)

@@ -25,7 +25,7 @@ from enclave_api.cli.example import FIELDS
 from enclave_api.home import Home
 from tests.integration.conftest import PRODUCT, Stage
 from tests.integration.test_bad_home import begin, end
-from tests.room import Room, datasets_of
+from tests.room import Room, datasets_of, log_url
 from tests.witnesses import Witness, fetch, trust_witnesses
 
 NAMES = datasets_of(FIELDS)
@@ -215,6 +215,19 @@ def test_a_restart_shows_what_was_published(watched: Watched) -> None:
     for witness in watched.witnesses:
         witness.start()
     until(lambda: watched.covered(len(watched.room.entries())))
+
+
+def test_the_log_s_open_door_shows_the_cosigned_checkpoint(watched: Watched, tmp_path: Path) -> None:
+    """An old receipt is proved from its URL, under a policy with the quorum."""
+    _, _, receipt = watched.ask()
+    (tmp_path / "receipt.json").write_text(receipt.dump())
+    watched.room.stop()
+    watched.room.start("--log-listen", "127.0.0.1:0")
+    url = log_url(watched.room)
+    until(lambda: watched.covered(len(watched.room.entries())))
+    assert watched.policy.verify(fetch(f"{url}checkpoint")[2])
+    verify = ["verify", str(tmp_path / "receipt.json"), "--policy", str(watched.room.home.policy), "--log", url]
+    assert heixia(*verify).returncode == 0
 
 
 def test_operators_see_size_and_age(watched: Watched) -> None:

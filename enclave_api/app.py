@@ -145,7 +145,7 @@ async def build(
     hearers = [anchor.put]
     ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, lambda new: _tell(hearers, new))
     stack.callback(ledger.close)
-    trust = Trust.load(home, signer.verifier)
+    trust = Trust.load(home, signer.verifiers)
     seen = await asyncio.to_thread(trust.remembered)
     await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback, seen=seen)
     start_anchor(anchor, ledger.checkpoint)

@@ -36,7 +36,7 @@ def witness(
         raise typer.BadParameter(f"--log-level must be one of {', '.join(LEVELS)}")
     set_up_logs(log_level)
     with plain_errors():
-        trust = Policy.parse(log_policy.read_text())
+        trust = Policy.parse(log_policy.read_bytes())
         held = State(state)
         cosigner = held.cosigner(name, key)
         made = Witness(held, cosigner, trust, time.time)

@@ -39,8 +39,8 @@ class AuditServicer(rpc.AuditServiceServicer):
     _exports: int = field(default=0)
 
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Context) -> pb.GetCheckpointResponse:
-        """The newest signed checkpoint."""
-        return pb.GetCheckpointResponse(checkpoint=self.ledger.checkpoint)
+        """The newest checkpoint that the policy's quorum cosigned; where it asks for none, the newest signed one."""
+        return pb.GetCheckpointResponse(checkpoint=self.ledger.published)
 
     async def GetEntry(self, request: pb.GetEntryRequest, context: Context) -> pb.GetEntryResponse:
         """One entry with its proof; the read is an entry itself."""

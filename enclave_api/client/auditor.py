@@ -12,7 +12,7 @@ from heixia.audit.v1 import audit_pb2_grpc
 from audit.anomalies import Anomalies
 from audit.errors import ExportDiffers, ProofInvalid
 from audit.event import Decision, Event, decode
-from audit.export import CHECKPOINT, write_file
+from audit.export import write_file
 from audit.export_check import ExportCheck
 from audit.index_filter import Filter
 from audit.index_search import Day

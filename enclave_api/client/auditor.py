@@ -17,7 +17,7 @@ from audit.export_check import ExportCheck
 from audit.index_filter import Filter
 from audit.index_search import Day
 from audit.note import Checkpoint
-from audit.policy import Policy
+from audit.policy import NONE, Policy
 from audit.proof import TlogProof
 from audit.search import Found, Hit
 from audit.source import CHECKPOINT, FolderSource
@@ -80,7 +80,8 @@ class Auditor(Client):
 
         Args:
             wanted: what must match.
-            policy: whose log is trusted; every hit is verified under it. None = its signature is not looked at.
+            policy: whose log is trusted; every hit is verified under it. Where it asks for witnesses, the search is as
+                of the newest checkpoint that they have cosigned. None = no signature is looked at.
             subject: `uscc:…` or `ric:…` instead of the filter's tag; the enclave turns it into the tag.
             count: give at most so many hits; None = all.
             token: of an earlier search's page.
@@ -90,10 +91,13 @@ class Auditor(Client):
             ProofInvalid: what it says does not verify; the iteration raises it as well.
         """
         wire = wire_filter(wanted, subject)
+        cosigned = policy is not None and policy.quorum != NONE
         told: list[str] = []
 
         def ask(page: str, most: int, proof_size: int) -> Found:
-            request = pb.SearchEntriesRequest(filter=wire, page_size=most, page_token=page, proof_size=proof_size)
+            request = pb.SearchEntriesRequest(
+                filter=wire, page_size=most, page_token=page, proof_size=proof_size, published=cosigned
+            )
             answer = self.call(self._stub.SearchEntries, request)
             told.append(answer.filter)
             hits = [Hit(hit.entry.index, hit.entry.body, tuple(hit.proof)) for hit in answer.hits]

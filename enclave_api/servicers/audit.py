@@ -66,7 +66,8 @@ class AuditServicer(rpc.AuditServiceServicer):
         count = request.page_size or HITS_DEFAULT
         if count > HITS_MAX:
             raise RequestInvalid("page_size", public=f"page_size is at most {HITS_MAX}")
-        found = await self.desk.search(wanted, request.page_token, count, request.proof_size)
+        note = self.ledger.published if request.published else self.ledger.checkpoint
+        found = await self.desk.search(note, wanted, request.page_token, count, request.proof_size)
         await record_read(self.ledger, f"search {wanted.text} total={found.total} page={len(found.hits)}")
         return audit_converters.search_response(wanted, found)
 
@@ -93,7 +94,7 @@ class AuditServicer(rpc.AuditServiceServicer):
             raise Busy("exports")
         self._exports += 1
         try:
-            source = _Frozen(self.desk.source, self.ledger.checkpoint)
+            source = _Frozen(self.desk.source, self.ledger.published)
             size = head_in(source.note).size
             end = request.end or size
             if not request.first < end <= size or request.held > size:

@@ -25,6 +25,7 @@ from enclave_api.client.auditor import Auditor
 from enclave_api.client.connection import Client
 from enclave_api.identity import Principal, Role
 from tests.integration.conftest import PRODUCT, Stage
+from tests.integration.test_witnesses import until, watched_room
 from tests.room import AUDITOR, OFFICE, Room, datasets_of, refused
 from tests.unit.audit.memory_log import MemoryLog, answered, bodies
 
@@ -348,6 +349,28 @@ def test_an_index_of_another_room_is_not_believed(tmp_path: Path) -> None:
         assert second.auditor.search(Filter(kind="audit.read"), None).total == 1
     finally:
         second.stop()
+
+
+def test_under_a_quorum_witnesses_vouch_for_searches_and_exports(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A policy that asks for witnesses is met by every page and by the export; what they have not seen comes later."""
+    room, witnesses = watched_room(tmp_path)
+    for witness in witnesses:
+        request.addfinalizer(witness.stop)
+    request.addfinalizer(room.start().stop)
+    policy = Policy.parse(room.home.policy.read_text())
+    until(lambda: Checkpoint.parse(Note.parse(room.auditor.checkpoint()).text).size >= 1)
+    for _ in range(3):
+        room.auditor.statistics()
+    size = len(room.entries())
+    until(lambda: policy.verify(room.auditor.checkpoint()).size >= size)
+    found = room.auditor.search(Filter(kind="audit.read"), policy)
+    assert found.total == len(list(found)) == 3
+    assert policy.verify(found.checkpoint).size == found.size >= size
+    head = room.auditor.export(tmp_path / "log", policy)
+    with Folder(tmp_path / "log", policy) as offline:
+        assert offline.search(Filter()).total == head.size
 
 
 def _filter(name: str, value: str) -> pb.Filter:

@@ -17,6 +17,7 @@ from audit.event import (
     ConsentGranted,
     ConsentRevoked,
     Decision,
+    EnclaveStarted,
     Event,
     Refusal,
     VersionAdmitted,
@@ -61,6 +62,15 @@ def made_up(*parts: object) -> str:
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
+EVIDENCE: Final = made_up("evidence")
+ISOLATION: Final = "one-shot"
+
+
+def start(_: Connection, __: Position) -> tuple[Event, None]:
+    """What a server's start logs."""
+    return EnclaveStarted(EVIDENCE, "simulated", ISOLATION, "0.1.0"), None
+
+
 @dataclass(frozen=True)
 class Product:
     """A product and its one version."""
@@ -77,6 +87,24 @@ class Product:
         """Its champion."""
         return f"{self.name}@1"
 
+    @property
+    def bundle_hash(self) -> str:
+        """Of what stands for the sealed bundle."""
+        return hashlib.sha256(self._ciphertext).hexdigest()
+
+    @property
+    def rules_hash(self) -> str:
+        """Of its rules."""
+        return made_up("rules", self.version)
+
+    @property
+    def _ciphertext(self) -> bytes:
+        return made_up("bundle", self.version).encode()
+
+    @property
+    def _manifest(self) -> str:
+        return made_up("manifest", self.version)
+
     def launch(self) -> list[Change[None]]:
         """The changes that make the version champion, in order."""
         return [self._submit, self._admit, self._approve, self._promote]
@@ -84,14 +112,25 @@ class Product:
     def _submit(self, connection: Connection, position: Position) -> tuple[Event, None]:
         if connection.execute(_SUBMITTED, {"name": self.version}).first() is not None:
             raise Known
-        hashes = {name: made_up(name, self.version) for name in ("manifest_hash", "bundle_hash", "model_hash")}
         by = f"institution/{self.institution}/alice"
         row = {"version": self.version, "institution": self.institution, "product": self.name, "number": 1}
-        row |= {"state": "submitted", "manifest_jws": "", "bundle_hash": hashes["bundle_hash"], "submitted_by": by}
-        row |= {"submitted_at": int(position.time.timestamp() * 1000), "reasons": b""}
+        row |= {"state": "submitted", "manifest_jws": self._manifest, "bundle_hash": self.bundle_hash}
+        row |= {"submitted_by": by, "submitted_at": int(position.time.timestamp() * 1000), "reasons": b""}
         connection.execute(insert(registry.version).values(row))
-        rules_hash = made_up("rules", self.version)
-        return VersionSubmitted(self.institution, self.version, rules_hash=rules_hash, by=by, **hashes), None
+        bundle = {"version": self.version, "sealed_keys": b"", "ciphertext": self._ciphertext}
+        connection.execute(insert(registry.bundle).values(bundle))
+        return self._submitted(by), None
+
+    def _submitted(self, by: str) -> VersionSubmitted:
+        return VersionSubmitted(
+            institution=self.institution,
+            version=self.version,
+            manifest_hash=hashlib.sha256(self._manifest.encode()).hexdigest(),
+            bundle_hash=self.bundle_hash,
+            model_hash=made_up("model", self.version),
+            rules_hash=self.rules_hash,
+            by=by,
+        )
 
     def _admit(self, connection: Connection, _: Position) -> tuple[Event, None]:
         self._move(connection, "submitted", "admitted")
@@ -246,9 +285,9 @@ class Call:
             institution=product.institution,
             product=product.name,
             version=product.version,
-            bundle_hash=made_up("bundle_hash", product.version),
-            rules_hash=made_up("rules", product.version),
-            evidence_hash=made_up("evidence"),
+            bundle_hash=product.bundle_hash,
+            rules_hash=product.rules_hash,
+            evidence_hash=EVIDENCE,
             evidence_format="simulated",
             consent_hash=consent.hash,
             consent_index=granted,
@@ -261,6 +300,6 @@ class Call:
             limit=limit_commitment(kept.salt, kept.limit),
             bits_milli=PRICE,
             bits_total_milli=total,
-            isolation="one-shot",
+            isolation=ISOLATION,
             seq=seq,
         )

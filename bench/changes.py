@@ -8,6 +8,7 @@ so a run that was cut off can be run again, as a client repeats a request that w
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -48,7 +49,7 @@ KEYS: Final = VaultKeys(*(bytes([number]) * 32 for number in range(1, 5)))
 _GRANT = Prepared(insert(tables.consent))
 _MINE = tables.consent.c.consent_id == bindparam("id")
 _STATE = Prepared(select(tables.consent.c.state).where(_MINE))
-_REVOKE = Prepared(update(tables.consent).where(_MINE).values(state="revoked"))
+_REVOKE = Prepared(update(tables.consent).where(_MINE).values(state=bindparam("now")))
 _SUBMITTED = select(registry.version.c.state).where(registry.version.c.version == bindparam("name"))
 _INDEX = Prepared(select(tables.consent.c.granted_index).where(_MINE))
 
@@ -77,31 +78,36 @@ class Product:
 
     institution: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """As the log names it."""
         return f"{self.institution}/loan"
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Its champion."""
         return f"{self.name}@1"
 
-    @property
+    @cached_property
     def bundle_hash(self) -> str:
         """Of what stands for the sealed bundle."""
         return hashlib.sha256(self._ciphertext).hexdigest()
 
-    @property
+    @cached_property
     def rules_hash(self) -> str:
         """Of its rules."""
         return made_up("rules", self.version)
 
-    @property
+    @cached_property
+    def field_set_hash(self) -> str:
+        """Of the fields that it reads."""
+        return made_up("fields", self.name)
+
+    @cached_property
     def _ciphertext(self) -> bytes:
         return made_up("bundle", self.version).encode()
 
-    @property
+    @cached_property
     def _manifest(self) -> str:
         return made_up("manifest", self.version)
 
@@ -164,18 +170,18 @@ class Consent:
     company: int
     product: Product
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A UUID of version 4."""
         it = made_up("consent", self.number)
         return f"{it[:8]}-{it[8:12]}-4{it[13:16]}-8{it[17:20]}-{it[20:32]}"
 
-    @property
+    @cached_property
     def tag(self) -> str:
         """The company's, as the log names it."""
         return made_up("company", self.company)[:32]
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Of the signed artefact."""
         return made_up("artefact", self.number)
@@ -194,7 +200,7 @@ class Consent:
         """Ends it."""
         if _STATE.scalar(connection, id=self.id) != "granted":
             raise Known
-        _REVOKE.run(connection, id=self.id)
+        _REVOKE.run(connection, id=self.id, now="revoked")
         return ConsentRevoked(consent=self.id, by=f"authority/{AUTHORITY}", reason="withdrawn"), None
 
     def _row(self, begins: int, expires: int, index: int) -> dict[str, object]:
@@ -213,7 +219,7 @@ class Consent:
             products=(self.product.name,),
             purpose="precredit",
             subject_tag=self.tag,
-            field_set_hash=made_up("fields", self.product.name),
+            field_set_hash=self.product.field_set_hash,
             not_before=format_time(datetime.fromtimestamp(begins, UTC)),
             expires=format_time(datetime.fromtimestamp(expires, UTC)),
             max_uses=MAX_USES,
@@ -230,12 +236,12 @@ class Call:
     number: int
     consent: Consent
 
-    @property
+    @cached_property
     def request_hash(self) -> str:
         """As the log names it."""
         return digest(self.caller.encode(), str(self.number).encode())
 
-    @property
+    @cached_property
     def caller(self) -> str:
         """The institution's application."""
         return f"application/{self.consent.product.institution}/portal"
@@ -294,7 +300,7 @@ class Call:
             use=use,
             max_uses=MAX_USES,
             subject_tag=consent.tag,
-            field_set_hash=made_up("fields", product.name),
+            field_set_hash=product.field_set_hash,
             records_hash=made_up("records", self.number),
             outcome=outcome_commitment(outcome_salt(kept.salt), "offer" if kept.limit else "none"),
             limit=limit_commitment(kept.salt, kept.limit),

@@ -10,12 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-IMMUTABLE: Final = 0o444
-REPLACEABLE: Final = 0o644
 _FRESH: Final = ".new"  # no path of a log ends so
 
 
-def write(path: Path, data: bytes, mode: int) -> None:
+def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Put a file in its place, replacing what is there; for one writer at a time.
 
     Raises:
@@ -32,7 +30,7 @@ def write(path: Path, data: bytes, mode: int) -> None:
             opened.write(data)
             opened.flush()
             os.fsync(file)
-        os.rename(fresh, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(fresh, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         os.fsync(folder)
     finally:
         os.close(folder)

@@ -75,10 +75,30 @@ class ProofInvalid(CallerError):
     code = "proof_invalid"
 
 
+class CheckpointDeclined(CallerError):
+    """A witness does not cosign a checkpoint.
+
+    `status` is HTTP's; `size`, of a 409, what was cosigned last; `note`, of a 422, the checkpoint that the log signed.
+    """
+
+    code = "checkpoint_declined"
+
+    def __init__(self, status: int, detail: str, *, size: int | None = None, note: str = "") -> None:
+        super().__init__(detail)
+        self.status, self.size, self.note = status, size, note
+
+
 class EventInvalid(CallerError):
     """An entry is not canonical JSON of a known kind, version and shape."""
 
     code = "event_invalid"
+
+
+class LogUnreachable(ServiceError):
+    """A log served elsewhere does not answer, or its address is not to be trusted."""
+
+    code = "log_unreachable"
+    retryable = True
 
 
 class SearchInvalid(CallerError):
@@ -104,6 +124,12 @@ class ExportUnwritable(ServiceError):
     """A folder that a log is exported to cannot be written."""
 
     code = "export_unwritable"
+
+
+class WitnessStateInvalid(ServiceError):
+    """What a witness keeps is missing a part, does not verify, or is in use by another witness."""
+
+    code = "witness_state_invalid"
 
 
 class DatabaseMissing(ServiceError):

@@ -16,16 +16,13 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
-from audit import durable
+from audit.durable import write_durably
 from audit.errors import EntryUnknown, ExportDiffers, ExportUnwritable, ProofInvalid
 from audit.merkle import EMPTY_ROOT, consistency_proof, root_hash, verify_consistency
 from audit.note import NOTE_BYTES_MAX, Checkpoint, Note
-from audit.source import FolderSource, LogSource
+from audit.source import CHECKPOINT, FolderSource, LogSource
 from audit.tiles import ENTRIES, LEVEL_MAX, TILE_WIDTH, Tile, decode_bundle, decode_tile, tile_of, tile_reader
-
-CHECKPOINT: Final = "checkpoint"
 
 
 def files_of(
@@ -123,7 +120,7 @@ def _write_tile(folder: Path, tile: Tile, data: bytes) -> None:
             raise ExportDiffers(f"{tile.path} differs", public=f"{folder / tile.path}")
     # (3) Written once.
     if tile.width not in widths:
-        durable.write(folder / tile.path, data, durable.IMMUTABLE)
+        write_durably(folder / tile.path, data, 0o444)
     # (4) Its partial forerunners are of no more use.
     if tile.width == TILE_WIDTH:
         _remove(folder, [Tile(tile.level, tile.index, width) for width in widths if width < TILE_WIDTH])
@@ -144,7 +141,7 @@ def _write_checkpoint(folder: Path, data: bytes) -> None:
         _check_extends(source, _parse(old), new)
         if {*Note.parse(text).signatures} <= {*Note.parse(old).signatures} and _parse(old) == new:
             return  # adds nothing; what is there may have more cosignatures
-    durable.write(folder / CHECKPOINT, data, durable.REPLACEABLE)
+    write_durably(folder / CHECKPOINT, data)
     for tile in tiles_in(new.size, new.size, new.size):
         if tile.width < TILE_WIDTH:
             _remove_shorter(folder, tile)

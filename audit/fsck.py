@@ -18,13 +18,15 @@ from typing import Final
 from audit.errors import EntryUnknown, EventInvalid, LedgerCorrupt, ProofInvalid
 from audit.event import Event, decode
 from audit.findings import Findings
-from audit.merkle import EMPTY_ROOT, leaf_hash, tree_hash
+from audit.merkle import EMPTY_ROOT, leaf_hash, root_hash, tree_hash
 from audit.note import Checkpoint, Note
-from audit.policy import Policy
+from audit.policy import NONE, Policy
 from audit.source import LogSource
-from audit.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile, decode_tile
+from audit.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile, decode_tile, tile_reader
 
 MISSING_MAX: Final = 100  # bundles; a checkpoint may claim any size, and nobody should count to it
+
+_PUBLISHED: Final = "public/checkpoint"
 
 TEXTS: Final = {
     "checkpoint_malformed": "the checkpoint is no signed note of a tree's size and root",
@@ -41,6 +43,7 @@ TEXTS: Final = {
     "time_back": "the entry is older than the one before it",
     "root_differs": "the entries do not lead to the signed root",
     "head_differs": "the head row does not say what its checkpoint and the last entry say",
+    "published_differs": "the published checkpoint is not the log's, or not of an earlier state of it",
     "rows_superfluous": "there are rows of entries or hashes outside of the log",
 }
 
@@ -91,7 +94,7 @@ def check_log(
     """
     findings = Findings(TEXTS)
     # (1) The checkpoint, signed and cosigned as the policy asks.
-    checkpoint = _checkpoint(source, policy, findings)
+    checkpoint = _read_checkpoint(source.checkpoint, policy, findings, "checkpoint")
     if checkpoint is None:
         findings.cut = "without a signed checkpoint nobody knows what the log should be"
         return Integrity(None, 0, first, None, findings)
@@ -104,23 +107,56 @@ def check_log(
     return Integrity(checkpoint, walk.entries, walk.whole_until, walk.last_time, findings)
 
 
-def _checkpoint(source: LogSource, policy: Policy, findings: Findings) -> Checkpoint | None:
+def check_published(source: LogSource, policy: Policy, published: str | None, integrity: Integrity) -> None:
+    """Add to a check of a whole log what is shown of it: a checkpoint that the quorum cosigned, and of its past.
+
+    A log's own newest checkpoint is signed with every commit, and cosigned a little later.
+
+    Args:
+        source: the log that was checked.
+        policy: with the quorum.
+        published: the newest cosigned checkpoint; None = there is none.
+        integrity: what was found so far.
+    """
+    findings, log = integrity.findings, integrity.checkpoint
+    if published is None:
+        if policy.quorum != NONE:
+            findings.add("quorum_missing", None, _PUBLISHED, "none was ever published")
+        return
+    seen = _read_checkpoint(lambda: published, policy, findings, _PUBLISHED)
+    if seen is None or log is None:
+        return
+    if seen.origin != log.origin or seen.size > log.size or _root_at(source, seen.size, log.size) != seen.root:
+        findings.add("published_differs", None, _PUBLISHED)
+    elif seen.size < log.size and policy.quorum != NONE:
+        findings.lacks(f"entries from {seen.size} on are not cosigned by the quorum yet")
+
+
+def _root_at(source: LogSource, size: int, of: int) -> bytes | None:
+    """The root that the first `size` of so many entries have by the stored hashes, which were held against them."""
     try:
-        note = Note.parse(source.checkpoint())
+        return root_hash(size, tile_reader(of, lambda tile: decode_tile(source.read(tile), tile.width)))
+    except (EntryUnknown, ProofInvalid, LedgerCorrupt):
+        return None
+
+
+def _read_checkpoint(read: Callable[[], str], policy: Policy, findings: Findings, place: str) -> Checkpoint | None:
+    try:
+        note = Note.parse(read())
         checkpoint = Checkpoint.parse(note.text)
     except (ProofInvalid, LedgerCorrupt):
-        findings.add("checkpoint_malformed", None, "checkpoint")
+        findings.add("checkpoint_malformed", None, place)
         return None
     try:
         signers = policy.signers(note)
         policy.check_log(checkpoint, signers)
     except ProofInvalid:
-        findings.add("checkpoint_unsigned", None, "checkpoint")
+        findings.add("checkpoint_unsigned", None, place)
         return None
     try:
         policy.check_quorum(signers)
     except ProofInvalid:
-        findings.add("quorum_missing", None, "checkpoint")
+        findings.add("quorum_missing", None, place)
     return checkpoint
 
 

@@ -5,7 +5,7 @@ import fcntl
 import gc
 import hashlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,13 +25,14 @@ from heixia.catalog.v1 import catalog_pb2_grpc
 from heixia.consent.v1 import consent_pb2_grpc
 from heixia.precredit.v1 import precredit_pb2_grpc
 from heixia.registry.v1 import registry_pb2_grpc
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 import enclave_api
 from audit.errors import HeixiaError
 from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
 from audit.schema import database_errors, open_engine
+from audit.source import DatabaseSource
 from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
 from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import GRACE_S, MESSAGE_BYTES_MAX, Settings
@@ -40,6 +41,7 @@ from enclave_api.home import Home, log_signer
 from enclave_api.identity import Role
 from enclave_api.interceptors import Doorkeeper
 from enclave_api.keys import Keys
+from enclave_api.log_http import LogDoor
 from enclave_api.metrics import Metrics
 from enclave_api.nightly import Nightly, check_in_process
 from enclave_api.servicers.attestation import AttestationServicer
@@ -50,6 +52,8 @@ from enclave_api.servicers.precredit import PreCreditServicer
 from enclave_api.servicers.registry import RegistryServicer
 from enclave_api.start_checks import allow_descriptors, check_past, make_anchor, start_anchor
 from enclave_api.uploads import Uploads
+from enclave_api.witness_http import bind
+from enclave_api.witnesses import Trust, Witnesses
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
 from sandbox.decision import Decider, DecisionSettings, Enclave
@@ -88,6 +92,7 @@ class ServeOptions:
     accept_weak_isolation: bool = False
     anchor: Path | None = None  # folder of the anchor; None = the home's own
     accept_rollback: bool = False
+    log_listen: str | None = None  # HOST:PORT of the log over HTTP; None = not served
 
 
 @dataclass
@@ -95,6 +100,7 @@ class Service:
     """Everything a serving process is made of; for the servicers and for tests that look inside."""
 
     settings: Settings
+    engine: Engine
     ledger: Ledger
     vault: Vault
     registry: Registry
@@ -136,19 +142,25 @@ async def build(
     folder = options.anchor or home.anchor
     anchor = make_anchor(folder)
     stack.callback(anchor.close)
-    ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, anchor.put)
+    hearers = [anchor.put]
+    ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, lambda new: _tell(hearers, new))
     stack.callback(ledger.close)
-    await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback)
+    trust = Trust.load(home, signer.verifiers)
+    seen = await asyncio.to_thread(trust.remembered)
+    await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback, seen=seen)
     start_anchor(anchor, ledger.checkpoint)
+    metrics = Metrics()
+    cosigning = Witnesses(trust, ledger, engine, metrics, on_fatal).start()
+    stack.callback(cosigning.close)
+    hearers.append(cosigning.put)
     vault = Vault(engine, keys.vault, catalog)
     stack.callback(vault.close)
     secrets = {keys.recipient.public().key_id: keys.recipient}
     notes = AESGCM(keys.derive("registry notes"))
     registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), secrets, notes, settings.levels_max)
-    consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY))
+    consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY), settings.terms)
     versions = Versions(registry, pool, catalog)
     facts = _facts(home, settings, keys, pool)
-    metrics = Metrics()
     rules = DecisionSettings(settings.release_quantum_ms, settings.budget_bits_per_year * 1000)
     room = Enclave(facts.evidence_hash, SIMULATED, facts.isolation)
     reader = stack.enter_context(engine.connect())
@@ -158,7 +170,13 @@ async def build(
     datasets = Datasets(ledger, engine, vault)
     desk = AuditDesk(ledger, engine, home.index, rules.budget_milli, settings.release_quantum_ms)
     stack.callback(desk.close)
-    return Service(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics, desk)
+    floors = (ledger, vault, registry, consents, datasets, versions, decider)
+    return Service(settings, engine, *floors, facts, metrics, desk)
+
+
+def _tell(hearers: Sequence[Callable[[str], None]], checkpoint: str) -> None:
+    for hear in hearers:
+        hear(checkpoint)
 
 
 async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
@@ -175,13 +193,13 @@ async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
     return pool
 
 
-async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts], None]) -> None:
+async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts, str | None], None]) -> None:
     """Serves until SIGTERM or SIGINT, then lets calls in flight finish.
 
     Args:
         home: made by `heixia init`.
         options: how.
-        ready: called once with the port when calls are answered.
+        ready: called once when calls are answered, with their port, the evidence's facts, and where the log is served.
 
     Raises:
         AddressTaken, and whatever `build` raises.
@@ -200,6 +218,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         server, port = await _server(home, options, enclave)
         if options.metrics:
             stack.callback(_serve_metrics(enclave.metrics, options.metrics))
+        log_url = _serve_log(enclave, options.log_listen, stack) if options.log_listen else None
         await _record_start(enclave)
         await server.start()
         # Beside the calls: what some bank left half submitted must not keep everybody waiting.
@@ -214,7 +233,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         gc.set_threshold(GC_THRESHOLD)
         gc.freeze()  # what a start allocates lives as long as the process; the collector need not walk it in every call
         _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=enclave.facts.isolation)
-        ready(port, enclave.facts)
+        ready(port, enclave.facts, log_url)
         cause = await stop
         _log.info("stopping", cause=type(cause).__name__ if cause else "signal")
         await server.stop(GRACE_S)
@@ -353,6 +372,13 @@ async def _record_start(enclave: Service) -> None:
         return event, None
 
     await enclave.ledger.append(change)
+
+
+def _serve_log(enclave: Service, address: str, stack: AsyncExitStack) -> str:
+    source = DatabaseSource(enclave.engine, lambda: enclave.ledger.published)
+    door = LogDoor(source, bind(address, "--log-listen"))
+    stack.callback(door.close)
+    return door.url
 
 
 def _serve_metrics(metrics: Metrics, address: str) -> Callable[[], None]:

@@ -72,14 +72,13 @@ class AuditDesk:
         self._pool = ThreadPoolExecutor(THREADS, "audit")
         self._reads = 0
 
-    async def search(self, wanted: Filter, token: str, count: int, proof_size: int) -> Found:
-        """A page of hits, newest first, under the checkpoint of this moment; as `Searcher.find`.
+    async def search(self, note: str, wanted: Filter, token: str, count: int, proof_size: int) -> Found:
+        """A page of hits, newest first, under a checkpoint of this log; as `Searcher.find`.
 
         Raises:
             SearchInvalid: the token is not of this search.
             IndexBehind, Busy: repeat later.
         """
-        note = self.ledger.checkpoint
         return await self.run(functools.partial(self._searcher.find, note, wanted, token, count, proof_size))
 
     async def statistics(self, institution: str | None, first_day: str, last_day: str) -> tuple[list[Day], bool, int]:

@@ -17,7 +17,7 @@ from enclave_api.errors import RequestInvalid
 from model_registry.lifecycle import State as VersionState
 from model_registry.version_rows import Version
 from sandbox.calls import Answer
-from sandbox.consent import State as ConsentState
+from sandbox.consent_life import State as ConsentState
 from sandbox.consent_store import ConsentRecord
 from sandbox.decision import LimitRequest
 from sandbox.disclosure import Disclosed

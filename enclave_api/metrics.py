@@ -1,5 +1,7 @@
-"""Prometheus metrics on a loopback port. Labels are methods, codes and steps: never a subject, caller or product."""
+"""Prometheus metrics on a loopback port. Labels are methods, codes, steps, witnesses: no subject, caller, product."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from wsgiref.simple_server import WSGIServer
 
@@ -31,7 +33,6 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-
         self._log_sound = Gauge(
             "heixia_log_sound",
             "Last check of the whole log: 1 = sound, 0 = broken, -1 = not checked to the end.",
@@ -41,6 +42,33 @@ class Metrics:
         self._log_checked = Gauge(
             "heixia_log_checked_timestamp_seconds", "When the log was last checked.", registry=self.registry
         )
+        self._size = Gauge("heixia_log_entries", "Entries in the log.", registry=self.registry)
+        self._published = Gauge(
+            "heixia_log_published_entries", "Entries under the published checkpoint.", registry=self.registry
+        )
+        self._witness_size = Gauge(
+            "heixia_witness_entries", "Entries that a witness cosigned last.", ["witness"], registry=self.registry
+        )
+        self._witness_age = Gauge(
+            "heixia_witness_age_seconds",
+            "Time since a witness cosigned; grows too while the log has nothing new.",
+            ["witness"],
+            registry=self.registry,
+        )
+
+    def watch_log(self, size: Callable[[], int]) -> None:
+        """Shows the log's size."""
+        self._size.set_function(size)
+
+    def published(self, size: int) -> None:
+        """A checkpoint was published."""
+        self._published.set(size)
+
+    def cosigned(self, witness: str, size: int) -> None:
+        """A witness, by its name in the policy, cosigned."""
+        at = time.monotonic()
+        self._witness_size.labels(witness).set(size)
+        self._witness_age.labels(witness).set_function(lambda: time.monotonic() - at)
 
     def checked(self, integrity: Verdict, completeness: Verdict, at_s: float) -> None:
         """Tells how a check of the whole log ended, and when (Unix seconds; 0 = not since the start)."""

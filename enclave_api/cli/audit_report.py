@@ -151,7 +151,9 @@ def _show_anomalies(found: "Anomalies") -> None:
             console.print(f"         [dim]heixia audit search {plain(options)}[/]")
     for code, count in found.counts.items():
         if count > told.get(code, 0):
-            console.print(f"and {count - told.get(code, 0):,} older of {plain(code)}; --json lists up to {PER_RULE_MAX}")
+            console.print(
+                f"and {count - told.get(code, 0):,} older of {plain(code)}; --json lists up to {PER_RULE_MAX}"
+            )
 
 
 def _time(ms: int) -> str:

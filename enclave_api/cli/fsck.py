@@ -34,7 +34,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def fsck(
-    folder: Annotated[Path | None, typer.Option("--dir", help="Folder of an export (`heixia audit export`).")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Folder of an export (`heixia audit export`), or of a part.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="Where the log is served (`heixia serve --log-listen`).")
+    ] = None,
     home: Annotated[
         Path | None,
         typer.Option(
@@ -44,14 +49,14 @@ def fsck(
     policy: Annotated[
         Path | None, typer.Option(help="tlog-policy: whose log it must be; default with --home: its public/log.policy.")
     ] = None,
-    first: Annotated[int, typer.Option("--from", help="First entry, where the export is a part.", min=0)] = 0,
-    end: Annotated[int | None, typer.Option("--to", help="Entry to end before, where the export is a part.")] = None,
     background: Annotated[bool, typer.Option("--background", help="At the lowest priority.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """See HELP."""
     with _unchecked():
-        report = _check(folder, home, policy, first, end, background)
+        if background:
+            os.nice(NICENESS)
+        report = _check(folder, url, home, policy)
     if as_json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))  # noqa: T201
     else:
@@ -69,27 +74,25 @@ def _unchecked() -> Iterator[None]:
         raise typer.Exit(UNCHECKED) from end
 
 
-def _check(
-    folder: Path | None, home: Path | None, policy: Path | None, first: int, end: int | None, background: bool
-) -> Any:
+def _check(folder: Path | None, url: str | None, home: Path | None, policy: Path | None) -> Any:
+    from audit.http_source import HttpSource
     from audit.policy import Policy
-    from audit.source import FolderSource
-    from enclave_api.fsck import check_home, check_source
+    from enclave_api.fsck import check_folder, check_home, check_source
     from enclave_api.home import Home
 
-    if folder is None and home is None:
-        raise typer.BadParameter("what is to be checked? --dir DIR or --home HOME")
-    if background:
-        os.nice(NICENESS)
-    if folder is not None:
-        if policy is None:
-            raise typer.BadParameter("whose log must it be? --policy FILE (HOME/public/log.policy)")
-        with _bar() as progress:
-            return check_source(FolderSource(folder), Policy.parse(policy.read_text()), progress, first, end)
-    made = Home(home or Path())
-    trusted = Policy.parse((policy or made.policy).read_text())
+    if folder is None and url is None:
+        if home is None:
+            raise typer.BadParameter("what is to be checked? --home HOME, --dir DIR or --url URL")
+        policy = policy or Home(home).policy
+    if policy is None:
+        raise typer.BadParameter("whose log must it be? --policy FILE (HOME/public/log.policy)")
+    trusted = Policy.parse(policy.read_bytes())
     with _bar() as progress:
-        return check_home(made.database, trusted, progress)
+        if folder is not None:
+            return check_folder(folder, trusted, progress)
+        if url is not None:
+            return check_source(HttpSource(url), trusted, progress)
+        return check_home(Home(home or Path()), trusted, progress)
 
 
 @contextmanager

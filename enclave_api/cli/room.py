@@ -69,7 +69,7 @@ class Room:
     def start(self, *options: str) -> Self:
         """Starts the server and waits until it serves; raises NotServing with its words where it does not."""
         command = [*self.launcher, sys.executable, "-m", "enclave_api", "serve", "--home", str(self.home.path)]
-        command += ["--listen", "127.0.0.1:0", "--metrics", "off", *options]
+        command += ["--listen", "127.0.0.1:0", "--metrics", "off", "--log-listen", "off", *options]
         # A passphrase of the caller's is for homes of the caller's; this one has none.
         environment = {name: value for name, value in os.environ.items() if name != "HEIXIA_PASSPHRASE"}
         with self.log.open("a") as log:

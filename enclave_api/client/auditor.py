@@ -10,17 +10,17 @@ from heixia.audit.v1 import audit_pb2 as pb
 from heixia.audit.v1 import audit_pb2_grpc
 
 from audit.anomalies import Anomalies
-from audit.errors import ProofInvalid
+from audit.errors import ExportDiffers, ProofInvalid
 from audit.event import Decision, Event, decode
-from audit.export import CHECKPOINT, write_file
+from audit.export import write_file
 from audit.export_check import ExportCheck
 from audit.index_filter import Filter
 from audit.index_search import Day
-from audit.note import Checkpoint, Note
-from audit.policy import Policy
+from audit.note import Checkpoint
+from audit.policy import NONE, Policy
 from audit.proof import TlogProof
 from audit.search import Found, Hit
-from audit.source import FolderSource
+from audit.source import CHECKPOINT, FolderSource
 from enclave_api.client.audit_search import Search
 from enclave_api.client.audit_wire import anomaly_from, day_from, files_from, held_in, stamp, wire_filter
 from enclave_api.client.connection import Client, wire_errors
@@ -80,7 +80,8 @@ class Auditor(Client):
 
         Args:
             wanted: what must match.
-            policy: whose log is trusted; every hit is verified under it. None = its signature is not looked at.
+            policy: whose log is trusted; every hit is verified under it. Where it asks for witnesses, the search is as
+                of the newest checkpoint that they have cosigned. None = no signature is looked at.
             subject: `uscc:…` or `ric:…` instead of the filter's tag; the enclave turns it into the tag.
             count: give at most so many hits; None = all.
             token: of an earlier search's page.
@@ -90,10 +91,13 @@ class Auditor(Client):
             ProofInvalid: what it says does not verify; the iteration raises it as well.
         """
         wire = wire_filter(wanted, subject)
+        cosigned = policy is not None and policy.quorum != NONE
         told: list[str] = []
 
         def ask(page: str, most: int, proof_size: int) -> Found:
-            request = pb.SearchEntriesRequest(filter=wire, page_size=most, page_token=page, proof_size=proof_size)
+            request = pb.SearchEntriesRequest(
+                filter=wire, page_size=most, page_token=page, proof_size=proof_size, published=cosigned
+            )
             answer = self.call(self._stub.SearchEntries, request)
             told.append(answer.filter)
             hits = [Hit(hit.entry.index, hit.entry.body, tuple(hit.proof)) for hit in answer.hits]
@@ -126,7 +130,10 @@ class Auditor(Client):
         """
         held, whole = held_in(folder)
         begin = first if first is not None else held if whole else 0
-        if begin == held and held == Checkpoint.parse(Note.parse(self.checkpoint()).text).size:
+        size = policy.verify(self.checkpoint()).size
+        if held > size:
+            raise ExportDiffers("shrunk", public=f"{folder} holds {held} entries, the server's log has {size}")
+        if begin == held == size:
             return policy.verify(FolderSource(folder).checkpoint())  # nothing new
         request = pb.ExportEntriesRequest(first=begin, end=end or 0, held=held)
         check = ExportCheck()

@@ -39,8 +39,8 @@ class AuditServicer(rpc.AuditServiceServicer):
     _exports: int = field(default=0)
 
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: Context) -> pb.GetCheckpointResponse:
-        """The newest signed checkpoint."""
-        return pb.GetCheckpointResponse(checkpoint=self.ledger.checkpoint)
+        """The newest checkpoint that the policy's quorum cosigned; where it asks for none, the newest signed one."""
+        return pb.GetCheckpointResponse(checkpoint=self.ledger.published)
 
     async def GetEntry(self, request: pb.GetEntryRequest, context: Context) -> pb.GetEntryResponse:
         """One entry with its proof; the read is an entry itself."""
@@ -66,7 +66,8 @@ class AuditServicer(rpc.AuditServiceServicer):
         count = request.page_size or HITS_DEFAULT
         if count > HITS_MAX:
             raise RequestInvalid("page_size", public=f"page_size is at most {HITS_MAX}")
-        found = await self.desk.search(wanted, request.page_token, count, request.proof_size)
+        note = self.ledger.published if request.published else self.ledger.checkpoint
+        found = await self.desk.search(note, wanted, request.page_token, count, request.proof_size)
         await record_read(self.ledger, f"search {wanted.text} total={found.total} page={len(found.hits)}")
         return audit_converters.search_response(wanted, found)
 
@@ -93,7 +94,7 @@ class AuditServicer(rpc.AuditServiceServicer):
             raise Busy("exports")
         self._exports += 1
         try:
-            source = _Frozen(self.desk.source, self.ledger.checkpoint)
+            source = _Frozen(self.desk.source, self.ledger.published)
             size = head_in(source.note).size
             end = request.end or size
             if not request.first < end <= size or request.held > size:

@@ -13,7 +13,7 @@ from enclave_api.errors import PermissionRefused
 from enclave_api.identity import Principal, Role
 from enclave_api.interceptors import Context, caller, not_served
 from enclave_api.servicers.audit import record_read
-from sandbox.consent import Change
+from sandbox.consent_life import Change
 from sandbox.consent_store import ConsentRecord, ConsentStore
 from sandbox.disclosure import Disclosed, disclosed, disclosed_in_all
 from sandbox.vault.subject import parse_subject

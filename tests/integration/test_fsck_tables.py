@@ -14,6 +14,7 @@ from audit.policy import Policy
 from enclave_api.cli.example import FIELDS, Example
 from enclave_api.client.bank import Bank
 from enclave_api.fsck import Report, check_home
+from enclave_api.home import Home
 from sandbox.replay.rows import TABLES
 from sandbox.vault.synthetic import World
 from tests.integration.conftest import PRODUCT, Stage
@@ -53,7 +54,8 @@ def edited(home: Path, tmp_path: Path) -> Iterator[tuple[Path, sqlite3.Connectio
 
 def check(home: Path, database: Path) -> Report:
     """Both verdicts."""
-    return check_home(database, Policy.parse((home / "public" / "log.policy").read_text()), lambda *_: None)
+    policy = Policy.parse((home / "public" / "log.policy").read_text())
+    return check_home(Home(database.parent), policy, lambda *_: None)
 
 
 def found(report: Report) -> set[tuple[str, str]]:

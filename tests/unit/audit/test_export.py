@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit.errors import EntryUnknown, ExportDiffers, ExportUnwritable, ProofInvalid
-from audit.export import CHECKPOINT, entries_in, files_of, tiles_in, write_file
+from audit.export import entries_in, files_of, tiles_in, write_file
 from audit.merkle import consistency_proof, inclusion_proof, leaf_hash, verify_consistency, verify_inclusion
 from audit.note import Checkpoint, Note
-from audit.source import FolderSource, LogSource
+from audit.source import CHECKPOINT, FolderSource, LogSource
 from audit.tiles import ENTRIES, Tile, bundle_of, decode_bundle, decode_tile, tile_reader, tiles_of
 from tests.unit.audit.memory import MemorySource, body
 from tests.unit.audit.vectors import ORIGIN, signer
@@ -234,7 +234,7 @@ def test_modes(tmp_path: Path) -> None:
 def test_everything_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file is synced before it gets its name, and its folder after: the order that survives a power cut."""
     calls: list[tuple[str, str]] = []
-    real_sync, real_rename = os.fsync, os.rename
+    real_sync, real_rename = os.fsync, os.replace
 
     def sync(file: int) -> None:
         calls.append(("sync", os.readlink(f"/proc/self/fd/{file}")))
@@ -246,7 +246,7 @@ def test_everything_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pyte
         real_rename(old, new, **folders)
 
     monkeypatch.setattr("os.fsync", sync)
-    monkeypatch.setattr("os.rename", rename)
+    monkeypatch.setattr("os.replace", rename)
     export(MemorySource(1), tmp_path)
     for name in files_in(tmp_path):
         path = tmp_path / name
@@ -257,7 +257,7 @@ def test_everything_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pyte
         assert ("sync", str((tmp_path / folder).parent)) in calls
 
 
-@pytest.mark.parametrize("failing", ["os.fsync", "os.rename"])
+@pytest.mark.parametrize("failing", ["os.fsync", "os.replace"])
 def test_a_disk_that_fails(failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the disk is said in our words, no half file has a file's name, and a later run completes it."""
 

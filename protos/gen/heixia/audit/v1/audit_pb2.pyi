@@ -313,12 +313,17 @@ class SearchEntriesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PROOF_SIZE_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many, up to 200; 0 = 50."""
     page_token: _builtins.str
     """Where the page before ended; the filter must be the same."""
     proof_size: _builtins.int
     """Proofs lead to the tree of this size, whose checkpoint the caller has from an earlier page; 0 = the newest."""
+    published: _builtins.bool
+    """Search as of the published checkpoint, which witnesses may have cosigned, instead of the newest one: for policies
+    that ask for a quorum. What was committed in the moments since is found by the next search.
+    """
     @_builtins.property
     def filter(self) -> Global___Filter:
         """What must match."""
@@ -330,10 +335,11 @@ class SearchEntriesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         proof_size: _builtins.int = ...,
+        published: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "proof_size", b"proof_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "proof_size", b"proof_size", "published", b"published"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -386,7 +392,7 @@ class SearchEntriesResponse(_message.Message):
     total: _builtins.int
     """How many match in all, in the log as it was at the first page."""
     checkpoint: _builtins.str
-    """The newest checkpoint, a C2SP signed note. Every hit's proof leads to it unless the request named a size."""
+    """The newest checkpoint, or the published one, a C2SP signed note. Every hit's proof leads to it unless the request named a size."""
     filter: _builtins.str
     """The filter as it stands in the log, the subject's tag instead of the subject."""
     size: _builtins.int

@@ -33,6 +33,7 @@ from bench import appends
 from bench.history import BEGAN, ORIGIN, SIGNER, TRUST, build
 from bench.report import Figure, show, write
 from enclave_api.fsck import check_home
+from enclave_api.home import Home
 
 ENTRIES: Final = 1_000_000
 PROOFS, SEARCHES, PAGE = 200, 20, 50
@@ -58,7 +59,7 @@ def figures(entries: int = ENTRIES) -> list[Figure]:
 
 
 def _large(folder: Path, entries: int) -> Iterator[Figure]:
-    path = folder / "history.db"
+    path = Home(folder).database
     sizes = [10**power for power in range(3, 10) if 10**power <= entries] or [entries]
     began, built = time.perf_counter(), 0.0
     for size, engine in build(path, sizes):
@@ -167,7 +168,7 @@ def _status(name: str) -> int:
 
 def _check(path: Path) -> float:
     began = time.perf_counter()
-    report = check_home(path, TRUST, lambda *_: None)
+    report = check_home(Home(path.parent), TRUST, lambda *_: None)
     if report.verdicts != (Verdict.SOUND, Verdict.SOUND):
         raise RuntimeError(f"the made log is not sound: {report.as_dict()}")
     return time.perf_counter() - began

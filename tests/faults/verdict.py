@@ -16,6 +16,7 @@ from audit.merkle import leaf_hash
 from audit.policy import Policy
 from bench.changes import MAX_USES, PRICE
 from enclave_api.fsck import check_home
+from enclave_api.home import Home
 from tests.faults.story import CALLS, CONSENTS, SIGNER, open_story, play
 
 TRUST = Policy((SIGNER.verifier,))
@@ -88,7 +89,7 @@ def check_whole(engine: Engine, ledger: Ledger) -> list[Event]:
     """Both verdicts of the check (docs/fsck.md) on the database, and SQLite's own; returns the events."""
     with engine.connect() as connection:
         require(connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok", "SQLite finds damage")
-    report = check_home(Path(str(engine.url.database)), TRUST, lambda *_: None)
+    report = check_home(Home(Path(str(engine.url.database)).parent), TRUST, lambda *_: None)
     found = [f"{one.code} at {one.index}" for one in (*report.integrity.findings.listed, *report.completeness.listed)]
     require(report.verdicts == (Verdict.SOUND, Verdict.SOUND), f"{report.verdicts}: {found}")
     require(report.integrity.entries == ledger.size, "the ledger knows another size")

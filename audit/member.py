@@ -16,7 +16,8 @@ from audit.errors import EventInvalid
 INTEGER_MAX: Final = 2**53 - 1  # RFC 8785 numbers are IEEE doubles: beyond this two readers may disagree
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+# Hours up to 23: later Pythons read 24:00 as the next day, and a moment has one spelling.
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _TAG: Final = re.compile(r"[0-9a-f]{32}")
 

@@ -60,7 +60,8 @@ class Room:
         now = datetime.now(UTC)
         home = create_home(folder / "home", passphrase=None, host="localhost", now=now, catalog=catalog)
         text = (home.path / "heixia.toml").read_text()
-        for name, value in settings.items():
+        # Whoever plays counts entries: none may come of itself, whatever the hour.
+        for name, value in {"fsck_hour_utc": '"off"', **settings}.items():
             text = re.sub(rf"^{name} = \S+", f"{name} = {value}", text, flags=re.MULTILINE)
         (home.path / "heixia.toml").write_text(text)
         return cls(home, load_catalog(home.path / "catalog.yaml"))
@@ -68,7 +69,7 @@ class Room:
     def start(self, *options: str) -> Self:
         """Starts the server and waits until it serves; raises NotServing with its words where it does not."""
         command = [*self.launcher, sys.executable, "-m", "enclave_api", "serve", "--home", str(self.home.path)]
-        command += ["--listen", "127.0.0.1:0", "--metrics", "off", *options]
+        command += ["--listen", "127.0.0.1:0", "--metrics", "off", "--log-listen", "off", *options]
         # A passphrase of the caller's is for homes of the caller's; this one has none.
         environment = {name: value for name, value in os.environ.items() if name != "HEIXIA_PASSPHRASE"}
         with self.log.open("a") as log:

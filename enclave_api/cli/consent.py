@@ -20,21 +20,44 @@ def grant(
     subject: Annotated[str, typer.Argument(help="uscc:<18 characters>")],
     product: Annotated[str, typer.Argument(help="<institution>/<product>")],
     names: Annotated[list[str], typer.Argument(help="Datasets or fields that may be read.")],
-    days: Annotated[int, typer.Option(help="How long it holds, at most 31.")] = 31,
-    uses: Annotated[int, typer.Option(help="How many uses, at most 5.")] = 1,
+    days: Annotated[int, typer.Option(help="How long it holds: at most 31, for monitoring 365.")] = 31,
+    uses: Annotated[int, typer.Option(help="How many uses: at most 5, for monitoring 403.")] = 1,
+    purpose: Annotated[str, typer.Option(help="precredit, or monitoring: looked at again while the loan runs.")] = (
+        "precredit"
+    ),
+    every: Annotated[
+        str | None,
+        typer.Option(help="month:31 = at most so many uses in a month (day, week) of the UTC calendar."),
+    ] = None,
+    replaces: Annotated[str | None, typer.Option(help="The UUID of a consent that ends with this one's grant.")] = None,
+    subject_key: Annotated[
+        Path | None, typer.Option(help="The company's own private key (JWK): it signs beside yours.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also keep the signed consent in this file.")] = None,
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Sign and register the consent that a company gave."""
     from enclave_api.client.authority import Authority, Grant
+    from model_registry.signing import load_signing_key
 
     with plain_errors(), Authority.connect(server, as_) as client:
-        wanted = Grant(subject, product.partition("/")[0], [product], names, days, uses)
-        signed = client.sign(wanted, datetime.now(UTC))
+        own = load_signing_key(subject_key.read_text()) if subject_key else None
+        institution = product.partition("/")[0]
+        wanted = Grant(subject, institution, [product], names, days, uses, purpose, _frequency(every), replaces)
+        signed = client.sign(wanted, datetime.now(UTC), own)
         if out:
             out.write_bytes(signed)
         _show(client.register(signed), as_json)
+
+
+def _frequency(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    unit, _, value = text.partition(":")
+    if unit not in ("day", "week", "month") or not value.isdecimal():
+        raise typer.BadParameter("such as month:31: day, week or month, and how many uses in it", param_hint="--every")
+    return unit, int(value)
 
 
 @app.command()

@@ -7,9 +7,9 @@ free of limits, names and subjects.
 
 import re
 from collections.abc import Callable
-from dataclasses import Field, dataclass
+from dataclasses import Field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
 
 from audit.errors import EventInvalid
 
@@ -88,9 +88,13 @@ Digest = Annotated[str, _is_digest]  # 32 bytes (SHA-256, or a commitment made w
 Tag = Annotated[str, _is_tag]  # HMAC-SHA-256 cut to 16 bytes, as 32 lower-case hex digits
 
 
-@dataclass(frozen=True)
-class Member:
-    """One member of a kind: its name, its check, and whether null may stand for it."""
+def refused(name: str) -> EventInvalid:
+    """The error for a member, naming it and never its value."""
+    return EventInvalid(f"member {name} has a wrong type or form")
+
+
+class Member(NamedTuple):
+    """One member of a kind: its name, whether null may stand for it, and its check."""
 
     name: str
     nullable: bool
@@ -109,7 +113,5 @@ class Member:
         Raises:
             EventInvalid: naming the member, never the value.
         """
-        if value is None and self.nullable:
-            return
-        if not self.check(value):
-            raise EventInvalid(f"member {self.name} has a wrong type or form")
+        if not (self.check(value) or (value is None and self.nullable)):
+            raise refused(self.name)

@@ -170,9 +170,8 @@ async def build(
     datasets = Datasets(ledger, engine, vault)
     desk = AuditDesk(ledger, engine, home.index, rules.budget_milli, settings.release_quantum_ms)
     stack.callback(desk.close)
-    return Service(
-        settings, engine, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics, desk
-    )
+    floors = (ledger, vault, registry, consents, datasets, versions, decider)
+    return Service(settings, engine, *floors, facts, metrics, desk)
 
 
 def _tell(hearers: Sequence[Callable[[str], None]], checkpoint: str) -> None:

@@ -12,7 +12,6 @@ from audit.event import (
     ConsentRevoked,
     Decision,
     SubjectErased,
-    parse_time,
 )
 from audit.findings import Findings
 from sandbox.consent import CAPS, DAY_SECONDS, Change, State, next_state
@@ -25,7 +24,7 @@ _LIVE = (State.GRANTED, State.PAUSED)
 
 def grant(room: Room, findings: Findings, index: int, event: ConsentGranted, time: datetime) -> None:
     """An authority registered a consent."""
-    now = ConsentNow(event, index, index, parse_time(event.not_before), parse_time(event.expires))
+    now = ConsentNow.of(event, index)
     if event.consent in room.consents:
         findings.add("consent_double", index)
     if event.authority in room.authorities_revoked:
@@ -37,7 +36,7 @@ def grant(room: Room, findings: Findings, index: int, event: ConsentGranted, tim
     if event.replaces is not None:
         _replace(room, findings, index, event)
     room.consents[event.consent] = room.by_index[index] = now
-    room.subjects.setdefault(event.subject_tag, index)
+    room.subjects.setdefault(now.subject_tag, index)
 
 
 def _well_formed(event: ConsentGranted, now: ConsentNow) -> bool:
@@ -57,7 +56,7 @@ def _well_formed(event: ConsentGranted, now: ConsentNow) -> bool:
 
 def _replace(room: Room, findings: Findings, index: int, event: ConsentGranted) -> None:
     old = room.consents.get(event.replaces or "")
-    same = old is not None and old.granted.subject_tag == event.subject_tag
+    same = old is not None and old.subject_tag == event.subject_tag
     if old is None or not same or old.state not in _LIVE:
         findings.add("consent_replaced", index)
         return
@@ -97,13 +96,12 @@ def use(room: Room, findings: Findings, index: int, event: Decision, time: datet
     if now is None:
         findings.add("consent_unknown", index)
         return
-    terms = now.granted
-    if event.consent_hash != terms.consent_hash:
+    if event.consent_hash != now.consent_hash:
         findings.add("consent_hash", index)
     if (
-        event.institution != terms.institution
-        or event.subject_tag != terms.subject_tag
-        or event.product not in terms.products
+        event.institution != now.institution
+        or event.subject_tag != now.subject_tag
+        or event.product not in now.products
     ):
         findings.add("consent_binding", index)
     _check_live(room, findings, index, now, time)
@@ -115,28 +113,27 @@ def _check_live(room: Room, findings: Findings, index: int, now: ConsentNow, tim
         findings.add("consent_paused", index)
     elif now.state is not State.GRANTED:
         findings.add("consent_ended", index)
-    if now.granted.authority in room.authorities_revoked:
+    if now.authority in room.authorities_revoked:
         findings.add("authority_unknown", index)
-    if room.erased.get(now.granted.subject_tag, -1) > now.index:
+    if room.erased.get(now.subject_tag, -1) > now.index:
         findings.add("consent_erased", index)
     if not now.not_before <= time < now.expires:
         findings.add("consent_window", index)
 
 
 def _count(findings: Findings, index: int, event: Decision, now: ConsentNow, time: datetime) -> None:
-    terms = now.granted
     if event.use != now.uses + 1:
         findings.add("use_number", index, detail=f"{event.use} after {now.uses}")
-    if event.max_uses != terms.max_uses:
+    if event.max_uses != now.max_uses:
         findings.add("use_max", index)
     now.uses, now.touched = event.use, index  # as told, so that one gap is one finding
-    if now.uses > terms.max_uses:
+    if now.uses > now.max_uses:
         findings.add("use_exceeded", index)
-    if terms.frequency_unit in PERIODS and terms.frequency is not None:
-        period = PERIODS[terms.frequency_unit](time.date())
+    if now.unit in PERIODS and now.frequency is not None:
+        period = PERIODS[now.unit](time.date())
         now.period_uses = now.period_uses + 1 if period == now.period else 1
         now.period = period
-        if now.period_uses > terms.frequency:
+        if now.period_uses > now.frequency:
             findings.add("frequency_exceeded", index)
 
 

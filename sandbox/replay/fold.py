@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from sys import intern
 from typing import Any, Final
 
 from audit import event as entries
@@ -52,7 +53,7 @@ def _number(room: Room, findings: Findings, index: int, event: Decision | Refusa
 
 
 def _charge(room: Room, findings: Findings, index: int, event: Decision, time: datetime) -> None:
-    account = (event.subject_tag, event.institution, time.year)
+    account = (intern(event.subject_tag), intern(event.institution), time.year)
     total = room.budgets.setdefault(account, Counted(0, index))
     if event.bits_total_milli != total.value + event.bits_milli:
         findings.add("bits_sum", index, detail=f"{event.bits_total_milli} after {total.value} and {event.bits_milli}")

@@ -94,12 +94,10 @@ def _compare(connection: Connection, table: Table, room: Room, findings: Finding
 
 def _consents(room: Room) -> Iterator[Said]:
     for name, now in room.consents.items():
-        terms = now.granted
         whole = (
-            *(terms.consent_hash, terms.authority, terms.institution, json.dumps(terms.products), terms.purpose),
-            *(terms.subject_tag, now.state, int(now.not_before.timestamp()), int(now.expires.timestamp())),
-            *(now.uses, terms.max_uses, now.index, terms.frequency_unit, terms.frequency, now.period),
-            *(now.period_uses, terms.replaces),
+            *(now.consent_hash, now.authority, now.institution, json.dumps(now.products), now.purpose),
+            *(now.subject_tag, now.state, int(now.not_before.timestamp()), int(now.expires.timestamp())),
+            *(now.uses, now.max_uses, now.index, now.unit, now.frequency, now.period, now.period_uses, now.replaces),
         )
         yield (name,), whole, now.touched
 

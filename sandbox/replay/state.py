@@ -2,25 +2,55 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from sys import intern
 
-from audit.event import ConsentGranted, VersionSubmitted
+from audit.event import ConsentGranted, VersionSubmitted, parse_time
 from model_registry.lifecycle import State as VersionState
 from sandbox.consent import State as ConsentState
 
 
 @dataclass(slots=True)
 class ConsentNow:
-    """A consent, and how far it is used up."""
+    """A consent's terms, where it stands, and how far it is used up. Texts are shared: there are many consents."""
 
-    granted: ConsentGranted
-    index: int
-    touched: int
+    consent_hash: str
+    authority: str
+    institution: str
+    products: tuple[str, ...]
+    purpose: str
+    subject_tag: str
     not_before: datetime
     expires: datetime
+    max_uses: int
+    unit: str | None
+    frequency: int | None
+    replaces: str | None
+    index: int
+    touched: int
     state: ConsentState = ConsentState.GRANTED
     uses: int = 0
     period: str | None = None
     period_uses: int = 0
+
+    @classmethod
+    def of(cls, event: ConsentGranted, index: int) -> "ConsentNow":
+        """A consent as it was registered."""
+        return cls(
+            event.consent_hash,
+            intern(event.authority),
+            intern(event.institution),
+            tuple(map(intern, event.products)),
+            intern(event.purpose),
+            intern(event.subject_tag),
+            parse_time(event.not_before),
+            parse_time(event.expires),
+            event.max_uses,
+            event.frequency_unit and intern(event.frequency_unit),
+            event.frequency,
+            event.replaces,
+            index,
+            index,
+        )
 
 
 @dataclass(slots=True)
@@ -83,5 +113,5 @@ class Room:
     datasets: dict[str, DatasetNow] = field(default_factory=dict)
     sequences: dict[str, Counted] = field(default_factory=dict)
     budgets: dict[Account, Counted] = field(default_factory=dict)
-    answered: set[tuple[str, str]] = field(default_factory=set)  # subject tag, version
+    answered: dict[str, set[str]] = field(default_factory=dict)  # version → tags of subjects it has answered about
     evidence: tuple[str, str, str] | None = None  # hash, format, isolation of the last start

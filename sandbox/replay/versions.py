@@ -1,6 +1,7 @@
 """Versions in the replay: from submission to retirement, and whether a decision used the champion."""
 
 from datetime import datetime
+from sys import intern
 
 from audit.event import (
     Decision,
@@ -108,13 +109,13 @@ def score(room: Room, findings: Findings, index: int, event: Decision, _: dateti
 
 
 def _check_price(room: Room, findings: Findings, index: int, event: Decision, now: VersionNow) -> None:
-    told = (event.subject_tag, event.version)
+    answered = room.answered.setdefault(event.version, set())
     if event.bits_milli:
         now.price = now.price or event.bits_milli
         if event.bits_milli != now.price:
             findings.add("bits_price", index)
-        room.answered.add(told)
-    elif told not in room.answered:
+        answered.add(intern(event.subject_tag))
+    elif event.subject_tag not in answered:
         findings.add("bits_free", index)
 
 

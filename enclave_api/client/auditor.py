@@ -12,7 +12,7 @@ from heixia.audit.v1 import audit_pb2_grpc
 from audit.anomalies import Anomalies
 from audit.errors import ExportDiffers, ProofInvalid
 from audit.event import Decision, Event, decode
-from audit.export import CHECKPOINT, write_file
+from audit.export import write_file
 from audit.export_check import ExportCheck
 from audit.index_filter import Filter
 from audit.index_search import Day
@@ -20,7 +20,7 @@ from audit.note import Checkpoint
 from audit.policy import Policy
 from audit.proof import TlogProof
 from audit.search import Found, Hit
-from audit.source import FolderSource
+from audit.source import CHECKPOINT, FolderSource
 from enclave_api.client.audit_search import Search
 from enclave_api.client.audit_wire import anomaly_from, day_from, files_from, held_in, stamp, wire_filter
 from enclave_api.client.connection import Client, wire_errors

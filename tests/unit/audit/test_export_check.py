@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.errors import ProofInvalid
-from audit.export import CHECKPOINT, files_of
+from audit.export import files_of
 from audit.export_check import ExportCheck
+from audit.source import CHECKPOINT
 from tests.unit.audit.memory import MemorySource
 
 PARTS = [*((n, 0, n) for n in (1, 255, 256, 257, 1000, 70_000)), (1000, 300, 700), (70_000, 66_000, 66_001)]

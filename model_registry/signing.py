@@ -37,6 +37,11 @@ def generate_key(organisation: str, number: int = 1) -> OKPKey:
     return OKPKey.generate_key("Ed25519", {"kid": f"{organisation}/{number}", "use": "sig"})
 
 
+def own_key() -> OKPKey:
+    """A fresh Ed25519 key of a person's: it has no name, for nobody's name may travel with its signatures."""
+    return OKPKey.generate_key("Ed25519")
+
+
 def load_signing_key(text: str) -> SigningKey:
     """Reads a private JWK; raises SignatureInvalid where it is none."""
     try:

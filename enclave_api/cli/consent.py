@@ -1,4 +1,4 @@
-"""For consent authorities: sign, register, revoke."""
+"""For consent authorities: sign, register, revoke; for the operator: end an authority."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show
+from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show
 
-app = typer.Typer(help="Consent authorities: grant, show, pause, resume, revoke.", no_args_is_help=True)
+app = typer.Typer(
+    help="Consent authorities: grant, show, pause, resume, revoke. Operators: end an authority.", no_args_is_help=True
+)
 
 IdArgument = Annotated[str, typer.Argument(help="The consent's UUID.")]
 ReasonOption = Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")]
@@ -58,6 +60,23 @@ def _frequency(text: str | None) -> tuple[str, int] | None:
     if unit not in ("day", "week", "month") or not value.isdecimal():
         raise typer.BadParameter("such as month:31: day, week or month, and how many uses in it", param_hint="--every")
     return unit, int(value)
+
+
+@app.command()
+def make_key(
+    file: Annotated[Path, typer.Argument(help="Where to write the private key (JWK); nothing is overwritten.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key with which a company signs its own consents; it stays with the company."""
+    import json
+
+    from enclave_api.dev_ca import write_secret
+    from model_registry.signing import own_key, thumbprint
+
+    with plain_errors():
+        key = own_key()
+        write_secret(file, json.dumps(key.as_dict(private=True)).encode())
+        show({"key": str(file), "thumbprint": thumbprint(key)}, as_json)
 
 
 @app.command()
@@ -127,6 +146,24 @@ def resume(
 
     with plain_errors(), Authority.connect(server, as_) as client:
         _show(client.resume(consent_id, reason), False)
+
+
+@app.command()
+def revoke_authority(
+    as_: AsOption,
+    authority: Annotated[str, typer.Argument(help="The authority's organisation, as in its certificate.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it: there is no way back.")] = False,
+    reason: ReasonOption = "operator-decision",
+    server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
+) -> None:
+    """Operator: end an authority's standing for good; every consent that it registered is invalid when this prints."""
+    from enclave_api.client.operator import Operator
+
+    if not yes:
+        fail("not_confirmed", f"every consent of {authority} ends, and none can be resumed; to go on add --yes")
+    with plain_errors(), Operator.connect(server, as_) as client:
+        show({"authority": authority, "log index": client.revoke_authority(authority, reason)}, as_json)
 
 
 def _show(consent: Any, as_json: bool) -> None:

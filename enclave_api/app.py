@@ -30,7 +30,7 @@ import enclave_api
 from audit.errors import HeixiaError
 from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
-from audit.schema import open_engine
+from audit.schema import forget_overwritten, open_engine
 from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
 from enclave_api.config import GRACE_S, MESSAGE_BYTES_MAX, Settings
 from enclave_api.errors import AddressTaken, HomeInvalid, WallsMissing
@@ -131,6 +131,7 @@ async def build(
     stack.callback(ledger.close)
     await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback)
     start_anchor(anchor, ledger.checkpoint)
+    forget_overwritten(engine)  # a server killed after an erasure may have left the key in the write-ahead log
     vault = Vault(engine, keys.vault, catalog)
     stack.callback(vault.close)
     secrets = {keys.recipient.public().key_id: keys.recipient}

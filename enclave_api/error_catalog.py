@@ -100,6 +100,7 @@ CATALOG: dict[str, Line] = {
     "catalog_invalid": Line(S.FAILED_PRECONDITION, "The catalogue file cannot be used"),
     "stored_value_corrupt": Line(S.DATA_LOSS, "A stored value does not open; report the time of the call."),
     "subject_erased": Line(S.NOT_FOUND, "The subject was erased; what was kept about it is gone."),
+    "subject_unknown": Line(S.NOT_FOUND, "Nothing is kept about this subject: it never gave a consent here."),
     # a steward's table, on the steward's machine
     "table_unreadable": Line(S.INVALID_ARGUMENT, "The table cannot be read"),
     "table_empty": Line(S.INVALID_ARGUMENT, "The table has no rows"),

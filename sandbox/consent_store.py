@@ -27,7 +27,7 @@ from sandbox.consent import (
     verify_consent,
 )
 from sandbox.errors import ConsentDuplicate, ConsentNotYours, ConsentUnknown
-from sandbox.subject_keys import ensure_subject_cipher, subject_cipher
+from sandbox.subject_keys import check_not_erased, ensure_subject_cipher, subject_cipher
 from sandbox.vault.sealing import VaultKeys
 
 _CONSENT = Prepared(select(tables.consent).where(tables.consent.c.consent_id == bindparam("id")))
@@ -136,6 +136,14 @@ class ConsentStore:
             if connection.execute(_REGISTERED, {"tag": tag, "authority": authority}).first() is None:
                 raise ConsentUnknown("disclosure", public="your authority registered none of this subject")
 
+    def of_subject(self, tag: str, now: datetime) -> list[ConsentRecord]:
+        """Every consent of a subject as it stands now, newest first."""
+        columns = tables.consent.c
+        query = select(tables.consent).where(columns.subject_tag == tag).order_by(columns.granted_index.desc())
+        with self.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [_record(r, shown_state(State(r.state), r.uses, r.max_uses, r.expires, now)) for r in rows]
+
     def for_use(self, connection: Connection, consent_id: str) -> tuple[Consent, ConsentRecord]:
         """A consent for a call, its signature and caps verified again. Whether it may be used, the caller checks.
 
@@ -148,6 +156,7 @@ class ConsentStore:
         row = _row(connection, consent_id)
         if row is None:
             raise ConsentUnknown("no such consent")
+        check_not_erased(connection, row.subject_tag, row.granted_index)
         cipher = subject_cipher(connection, self.keys, row.subject_tag)
         sealed = _ARTEFACT.scalar(connection, id=consent_id)
         if sealed is None:

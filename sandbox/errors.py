@@ -33,6 +33,12 @@ class SubjectErased(CallerError):
     code = "subject_erased"
 
 
+class SubjectUnknown(CallerError):
+    """No consent of the subject was ever registered: nothing is kept under a key of it."""
+
+    code = "subject_unknown"
+
+
 class ConsentInvalid(CallerError):
     """The consent's shape, signer or caps are wrong; nothing was registered."""
 

@@ -35,7 +35,7 @@ OFFICES = [Principal(Role.AUTHORITY, f"office-{n}") for n in range(EXAMPLES + 4)
 # What a call or a change may be told; anything else is a defect.
 EXPECTED = {
     *("consent_paused", "consent_revoked", "consent_superseded", "consent_invalidated", "consent_exhausted"),
-    *("consent_transition", "authority_revoked"),
+    *("consent_transition", "authority_revoked", "authority_already_revoked"),
 }
 
 

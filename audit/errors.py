@@ -101,6 +101,19 @@ class LogUnreachable(ServiceError):
     retryable = True
 
 
+class SearchInvalid(CallerError):
+    """A filter has a value that no entry can have, or a page token is of another search."""
+
+    code = "search_invalid"
+
+
+class IndexBehind(ServiceError):
+    """The search index is being built and has not come up to the log yet; nothing was read."""
+
+    code = "index_behind"
+    retryable = True
+
+
 class ExportDiffers(CallerError):
     """A folder holds another log, a later state of it or another history; nothing was written over it."""
 
@@ -135,6 +148,12 @@ class DatabaseUnreadable(ServiceError):
     """The file is no SQLite database, is damaged, or its disk fails."""
 
     code = "database_unreadable"
+
+
+class DatabaseFull(ServiceError):
+    """The disk under the database is full; what was answered is on it, nothing else is."""
+
+    code = "database_full"
 
 
 class DatabaseVersionUnknown(ServiceError):

@@ -19,9 +19,9 @@ _ACCEPTED = "SELECT idx FROM entry WHERE instr(body, ?) > 0"
 
 
 def ask_all(
-    clients: Sequence[WitnessClient], log: NoteVerifier, timeout_s: float
+    clients: Sequence[WitnessClient], logs: Sequence[NoteVerifier], timeout_s: float
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Ask all witnesses at once what they cosigned last.
+    """Ask all witnesses at once what they cosigned last of the log that has these keys.
 
     Returns:
         Verified notes by the witness's name; and why those that cannot be heard were not, by name.
@@ -31,7 +31,7 @@ def ask_all(
 
     def ask(client: WitnessClient) -> None:
         try:
-            note = client.latest(log, timeout_s)
+            note = client.latest(logs, timeout_s)
         except WitnessFailed as error:
             silent[client.name] = str(error)
             return

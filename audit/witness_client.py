@@ -86,16 +86,20 @@ class WitnessClient:
             raise WitnessFailed(f"its answer has no cosignature of the policy's key ({error})") from error
         return lines
 
-    def latest(self, log: NoteVerifier, timeout_s: float) -> str | None:
+    def latest(self, logs: Sequence[NoteVerifier], timeout_s: float) -> str | None:
         """Ask for the checkpoint of a log that it cosigned last; None where it never did.
 
+        Args:
+            logs: the keys of that one log.
+            timeout_s: for the whole answer.
+
         Returns:
-            A signed note that both the log and this witness signed.
+            A note that one of the keys and this witness signed.
 
         Raises:
             WitnessFailed: no answer in time, or one that does not verify.
         """
-        status, _, body = self._ask("GET", f"/{origin_hash(log.name)}/checkpoint", None, timeout_s)
+        status, _, body = self._ask("GET", f"/{origin_hash(logs[0].name)}/checkpoint", None, timeout_s)
         if status == 404:
             return None
         if status != 200:
@@ -103,9 +107,10 @@ class WitnessClient:
         try:
             text = body.decode()
             note = Note.parse(text)
-            if set(note.verify([log, self.verifier])) != {log, self.verifier}:
+            signers = note.verify([*logs, self.verifier])
+            if self.verifier not in signers or len(signers) < 2:
                 raise ProofInvalid("a signature is missing")
-            if Checkpoint.parse(note.text).origin != log.name:
+            if Checkpoint.parse(note.text).origin != logs[0].name:
                 raise ProofInvalid("another log's")
         except (ProofInvalid, UnicodeDecodeError) as error:
             raise WitnessFailed(f"its checkpoint does not verify under the policy's keys ({error})") from error

@@ -31,9 +31,10 @@ import enclave_api
 from audit.errors import HeixiaError
 from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
-from audit.schema import open_engine
+from audit.schema import database_errors, forget_overwritten, open_engine
 from audit.source import DatabaseSource
 from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
+from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import GRACE_S, MESSAGE_BYTES_MAX, Settings
 from enclave_api.errors import AddressTaken, HomeInvalid, WallsMissing
 from enclave_api.home import Home, log_signer
@@ -61,6 +62,7 @@ from sandbox.jail.required import explain_missing
 from sandbox.jail.settings import JailSettings
 from sandbox.vault.catalog import load_catalog
 from sandbox.vault.datasets import Datasets
+from sandbox.vault.subject import parse_subject
 from sandbox.vault.vault import Vault
 from sandbox.versions import Versions
 
@@ -108,6 +110,11 @@ class Service:
     decider: Decider
     facts: EnclaveFacts
     metrics: Metrics
+    desk: AuditDesk
+
+    def tag_of(self, subject: str) -> str:
+        """A subject's tag in the log; raises SubjectInvalid."""
+        return self.vault.keys.subject_tag(parse_subject(subject))
 
 
 def utc_now() -> datetime:
@@ -138,10 +145,11 @@ async def build(
     hearers = [anchor.put]
     ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, lambda new: _tell(hearers, new))
     stack.callback(ledger.close)
-    trust = Trust.load(home, signer.verifier)
+    trust = Trust.load(home, signer.verifiers)
     seen = await asyncio.to_thread(trust.remembered)
     await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback, seen=seen)
     start_anchor(anchor, ledger.checkpoint)
+    forget_overwritten(engine)  # a server killed after an erasure may have left the key in the write-ahead log
     metrics = Metrics()
     cosigning = Witnesses(trust, ledger, engine, metrics, on_fatal).start()
     stack.callback(cosigning.close)
@@ -161,7 +169,10 @@ async def build(
     if options.step_metrics:
         decider.observe = metrics.step
     datasets = Datasets(ledger, engine, vault)
-    return Service(settings, engine, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
+    desk = AuditDesk(ledger, engine, home.index, rules.budget_milli, settings.release_quantum_ms)
+    stack.callback(desk.close)
+    floors = (ledger, vault, registry, consents, datasets, versions, decider)
+    return Service(settings, engine, *floors, facts, metrics, desk)
 
 
 def _tell(hearers: Sequence[Callable[[str], None]], checkpoint: str) -> None:
@@ -193,7 +204,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
 
     Raises:
         AddressTaken, and whatever `build` raises.
-        LedgerClosed: the ledger stopped itself; the process must be started anew.
+        DatabaseFull, DatabaseUnreadable, LedgerCorrupt: why the ledger stopped itself; start the process anew.
     """
     stop: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
     loop = asyncio.get_running_loop()
@@ -215,6 +226,8 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         inspections = asyncio.create_task(_finish_inspections(enclave))
         stack.callback(inspections.cancel)
         stack.push_async_callback(_end_nightly, _start_nightly(home, enclave))
+        following = asyncio.create_task(enclave.desk.follow())
+        stack.callback(following.cancel)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
         gc.collect()
@@ -226,7 +239,8 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         _log.info("stopping", cause=type(cause).__name__ if cause else "signal")
         await server.stop(GRACE_S)
         if cause is not None:
-            raise cause
+            with database_errors():
+                raise cause
 
 
 @contextmanager
@@ -296,8 +310,10 @@ async def _add_services(server: grpc.aio.Server, enclave: Service, options: Serv
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(enclave.datasets, uploads, utc_now), server)
     consents = ConsentServicer(enclave.consents, utc_now, enclave.decider.settings.budget_milli)
     consent_pb2_grpc.add_ConsentServiceServicer_to_server(consents, server)
-    precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(PreCreditServicer(enclave.decider), server)
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(enclave.ledger), server)
+    calls = PreCreditServicer(enclave.decider, enclave.desk.count_answer)
+    precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(calls, server)
+    auditors = AuditServicer(enclave.ledger, enclave.desk, enclave.tag_of)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(auditors, server)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *SERVICES):

@@ -3,6 +3,7 @@
 heixia.toml           settings
 root.key              root secret (0600; wrapped where a passphrase is set)
 heixia.db             the ledger, its projections and the encrypted vault: one file, because they commit together
+audit.index           the auditors' search index: derived from the log, may be deleted at any time
 catalog.yaml          departments, datasets, fields
 tls/                  ca.pem, server.pem, server.key (and ca.key: development only)
 trust/                institutions.jwks, authorities.jwks: whose signatures count
@@ -56,6 +57,11 @@ class Home:
     def database(self) -> Path:
         """The one database file."""
         return self.path / "heixia.db"
+
+    @property
+    def index(self) -> Path:
+        """The search index beside the database; derived from it."""
+        return self.path / "audit.index"
 
     @property
     def anchor(self) -> Path:

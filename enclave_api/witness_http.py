@@ -18,6 +18,7 @@ from audit.witness_state import Witness
 from enclave_api.errors import AddressTaken
 
 BODY_S = 10.0  # a body of 3 kB that takes longer is no log's
+HEADER_BYTES_MAX = 8_192  # request line and headers; the longest path has 76 bytes
 CONNECTIONS_MAX = 128  # a log has one or two; beyond this answer 503 rather than use up descriptors
 IDLE_S = 75  # keep-alive: longer than a log's pause between two checkpoints
 GRACE_S = 5  # requests under way at a stop
@@ -61,9 +62,12 @@ def serve(witness: Witness, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first."""
     config = uvicorn.Config(
         make_app(witness),
+        http="h11",
+        loop="asyncio",
         log_config=None,
         access_log=False,
         server_header=False,
+        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=GRACE_S,

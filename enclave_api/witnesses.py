@@ -40,28 +40,31 @@ class Trust:
 
     policy: Policy
     clients: tuple[WitnessClient, ...]
-    log: NoteVerifier
+    logs: tuple[NoteVerifier, ...]  # this log's keys
     path: Path  # of the published checkpoint
 
     @classmethod
-    def load(cls, home: Home, log: NoteVerifier) -> "Trust":
+    def load(cls, home: Home, logs: tuple[NoteVerifier, ...]) -> "Trust":
         """Reads HOME/public/log.policy; raises HomeInvalid where it is missing, malformed or another log's."""
         try:
-            policy = Policy.parse(home.policy.read_text())
+            policy = Policy.parse(home.policy.read_bytes())
             urls = policy.urls.items()
             clients = tuple(WitnessClient(name, policy.witnesses[name], url.rstrip("/")) for name, url in urls)
         except OSError as error:
             raise HomeInvalid("policy", public=f"{home.policy}: {error.strerror}") from error
-        except (ProofInvalid, UnicodeDecodeError) as error:
-            said = error.public or str(error) if isinstance(error, ProofInvalid) else "not UTF-8"
-            raise HomeInvalid("policy", public=f"{home.policy}: {said}") from error
-        if log not in policy.logs:
-            raise HomeInvalid("policy", public=f"{home.policy} does not name this log's key, {log.vkey}")
-        return cls(policy, clients, log, home.policy.with_name("checkpoint"))
+        except ProofInvalid as error:
+            raise HomeInvalid("policy", public=f"{home.policy}: {error.public or error}") from error
+        if not {*logs} & {*policy.logs}:
+            raise HomeInvalid("policy", public=f"{home.policy} does not name this log's key, {logs[0].vkey}")
+        return cls(policy, clients, logs, home.policy.with_name("checkpoint"))
 
     def remembered(self) -> dict[str, str]:
         """The checkpoints that witnesses and this home itself have seen, by who keeps them; blocks up to 4 s."""
-        seen, silent = ask_all(self.clients, self.log, START_S)
+        try:
+            self.policy.check_quorum([client.verifier for client in self.clients])
+        except ProofInvalid:
+            _log.warning("no quorum can be reached: too few witnesses of the policy have an address")
+        seen, silent = ask_all(self.clients, self.logs, START_S)
         for name, reason in silent.items():
             _log.warning(
                 "witness not heard: whether the log was rolled back is not known from it", name=name, reason=reason
@@ -76,8 +79,8 @@ class Trust:
             with self.path.open("rb") as file:
                 text = file.read(NOTE_BYTES_MAX + 1).decode()
             note = Note.parse(text)
-            note.verify([self.log])
-            if Checkpoint.parse(note.text).origin != self.log.name:
+            note.verify(self.logs)
+            if Checkpoint.parse(note.text).origin != self.logs[0].name:
                 raise ProofInvalid("another log's")
         except FileNotFoundError:
             return None
@@ -153,7 +156,7 @@ class Witnesses:
         A bare word of the witness ends nothing, or any witness could.
         """
         try:
-            note = client.latest(self.trust.log, START_S)
+            note = client.latest(self.trust.logs, START_S)
             found = note and find_witnessed(self.ledger, f"witness {client.name}", note)
             if not (note and found):
                 return

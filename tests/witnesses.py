@@ -89,7 +89,7 @@ def fetch(url: str, body: bytes | None = None, method: str | None = None) -> tup
 
 def trust_witnesses(home: Home, witnesses: list[Witness], quorum: int) -> None:
     """Names witnesses in a home's policy; so many of them are the quorum."""
-    log = next(line for line in home.policy.read_text().splitlines() if line.startswith("log "))
+    logs = [line for line in home.policy.read_text().splitlines() if line.startswith("log ")]
     lines = [f"witness {w.name} {w.vkey} {w.url}" for w in witnesses]
     group = f"group all-of-us {quorum} {' '.join(w.name for w in witnesses)}"
-    home.policy.write_text("\n".join([log, *lines, group, "quorum all-of-us", ""]))
+    home.policy.write_text("\n".join([*logs, *lines, group, "quorum all-of-us", ""]))

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,15 +13,19 @@ from pathlib import Path
 import pytest
 
 from audit.cosign import Cosigner
+from audit.export import write_file
 from audit.note import Checkpoint, Note
 from audit.policy import Policy
 from audit.proof import TlogProof
 from audit.receipt import Receipt, verify_receipt
+from audit.schema import open_engine
+from audit.source import DatabaseSource
+from audit.tiles import tiles_of
 from enclave_api.cli.example import FIELDS
 from enclave_api.home import Home
 from tests.integration.conftest import PRODUCT, Stage
 from tests.integration.test_bad_home import begin, end
-from tests.room import Room, datasets_of
+from tests.room import Room, datasets_of, log_url
 from tests.witnesses import Witness, fetch, trust_witnesses
 
 NAMES = datasets_of(FIELDS)
@@ -124,13 +130,41 @@ def test_a_repeat_brings_a_receipt_with_the_quorum(watched: Watched) -> None:
     assert Checkpoint.parse(Note.parse(watched.room.auditor.consistency(size)[1]).text).size == size
 
 
+def test_an_old_receipt_is_proved_anew_offline(watched: Watched, tmp_path: Path) -> None:
+    """From a folder of the log under its cosigned checkpoint; kept, it needs the folder no more."""
+    _, _, receipt = watched.ask()
+    (tmp_path / "receipt.json").write_text(receipt.dump())
+    verify = ["verify", str(tmp_path / "receipt.json"), "--policy", str(watched.room.home.policy)]
+    early = heixia(*verify)
+    assert (early.returncode, "--log" in early.stderr) == (1, True)
+    until(lambda: watched.covered(TlogProof.parse(receipt.proof).index + 1))
+    engine = open_engine(watched.room.home.database, create=False)
+    published = watched.room.auditor.checkpoint()
+    size = Checkpoint.parse(Note.parse(published).text).size
+    source = DatabaseSource(engine)
+    for tile in tiles_of(size):
+        write_file(tmp_path / "log", tile.path, source.read(tile))
+    write_file(tmp_path / "log", "checkpoint", published.encode())
+    engine.dispose()
+    kept = tmp_path / "cosigned.json"
+    whole = heixia(*verify, "--log", str(tmp_path / "log"), "--keep", str(kept))
+    assert (whole.returncode, "goes on from the receipt" in whole.stdout) == (0, True)
+    assert heixia("verify", str(kept), *verify[2:]).returncode == 0
+
+
+def heixia(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a command to its end."""
+    command = [sys.executable, "-m", "enclave_api", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
 def test_the_witnesses_keep_up(watched: Watched) -> None:
     """Each of the three comes to the log's last entry, and what they serve is one tree."""
     watched.ask()
     size = len(watched.room.entries())
     until(lambda: all(witness.size(ORIGIN) == size for witness in watched.witnesses))
     assert len({Note.parse(witness.latest(ORIGIN)).text for witness in watched.witnesses}) == 1
-    until(lambda: len(Note.parse(watched.room.auditor.checkpoint()).signatures) == 4)  # latecomers are added
+    until(lambda: len(Note.parse(watched.room.auditor.checkpoint()).signatures) == 5)  # latecomers are added
 
 
 def test_one_witness_down_is_no_loss(watched: Watched) -> None:
@@ -181,6 +215,19 @@ def test_a_restart_shows_what_was_published(watched: Watched) -> None:
     for witness in watched.witnesses:
         witness.start()
     until(lambda: watched.covered(len(watched.room.entries())))
+
+
+def test_the_log_s_open_door_shows_the_cosigned_checkpoint(watched: Watched, tmp_path: Path) -> None:
+    """An old receipt is proved from its URL, under a policy with the quorum."""
+    _, _, receipt = watched.ask()
+    (tmp_path / "receipt.json").write_text(receipt.dump())
+    watched.room.stop()
+    watched.room.start("--log-listen", "127.0.0.1:0")
+    url = log_url(watched.room)
+    until(lambda: watched.covered(len(watched.room.entries())))
+    assert watched.policy.verify(fetch(f"{url}checkpoint")[2])
+    verify = ["verify", str(tmp_path / "receipt.json"), "--policy", str(watched.room.home.policy), "--log", url]
+    assert heixia(*verify).returncode == 0
 
 
 def test_operators_see_size_and_age(watched: Watched) -> None:
@@ -331,7 +378,7 @@ def test_a_wrong_key_in_the_policy_counts_for_nothing(own: tuple[Room, list[Witn
     until(lambda: _size(witnesses[1]) > 0)
     until(lambda: "its answer has no cosignature of the policy's key" in room.log.read_text())
     trust = Policy.parse(room.home.policy.read_text())
-    until(lambda: len(Note.parse(room.auditor.checkpoint()).signatures) == 3)
+    until(lambda: len(Note.parse(room.auditor.checkpoint()).signatures) == 4)
     trust.verify(room.auditor.checkpoint())
     witnesses[1].stop()
     grow(room, 1)

@@ -137,7 +137,7 @@ async def build(
     secrets = {keys.recipient.public().key_id: keys.recipient}
     notes = AESGCM(keys.derive("registry notes"))
     registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), secrets, notes, settings.levels_max)
-    consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY))
+    consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY), settings.terms)
     versions = Versions(registry, pool, catalog)
     facts = _facts(home, settings, keys, pool)
     metrics = Metrics()

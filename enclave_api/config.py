@@ -2,6 +2,7 @@
 
 import hashlib
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from enclave_api.errors import HomeInvalid
 from model_registry.manifest import LEVELS_MAX, explain
+from sandbox.consent import CAPS, Terms
 
 MESSAGE_BYTES_MAX = 2 * 1024 * 1024  # chunks are 1 MiB at most; nothing else comes near
 CHUNK_BYTES_MAX = 1024 * 1024
@@ -26,6 +28,10 @@ release_quantum_ms = 50        # answers leave at multiples of this, and a littl
 score_deadline_ms = 20         # a model has exactly this long in every call, whatever the data; at most half of that
 budget_bits_per_year = 64      # disclosed about one company to one institution in a calendar year, at most
 levels_max = 64                # of a product's grid: 6 bits an answer
+precredit_days_max = 31        # caps of consents, asked at registration and at every use; they can only be tightened
+precredit_uses_max = 5
+monitoring_days_max = 365
+subject_signature = "optional" # "required": a consent must carry the company's own signature beside the authority's
 rpcs_in_flight_max = 256       # further calls are refused at once instead of queueing without end
 """
 
@@ -42,6 +48,10 @@ class Settings(BaseModel):
     score_deadline_ms: int = Field(20, ge=10, le=60_000)
     budget_bits_per_year: int = Field(64, ge=1, le=100_000)
     levels_max: int = Field(LEVELS_MAX, ge=2, le=1024)
+    precredit_days_max: int = Field(CAPS["precredit"].days, ge=1, le=CAPS["precredit"].days)
+    precredit_uses_max: int = Field(CAPS["precredit"].uses, ge=1, le=CAPS["precredit"].uses)
+    monitoring_days_max: int = Field(CAPS["monitoring"].days, ge=1, le=CAPS["monitoring"].days)
+    subject_signature: Literal["optional", "required"] = "optional"
     rpcs_in_flight_max: int = Field(256, ge=1, le=10_000)
 
     @model_validator(mode="after")
@@ -50,6 +60,13 @@ class Settings(BaseModel):
         if 0 < self.release_quantum_ms < 2 * self.score_deadline_ms:
             raise ValueError("score_deadline_ms must be at most half of release_quantum_ms, or that one 0")
         return self
+
+    @property
+    def terms(self) -> Terms:
+        """What is asked of consents."""
+        precredit = replace(CAPS["precredit"], days=self.precredit_days_max, uses=self.precredit_uses_max)
+        monitoring = replace(CAPS["monitoring"], days=self.monitoring_days_max)
+        return Terms({"precredit": precredit, "monitoring": monitoring}, self.subject_signature == "required")
 
     @property
     def digest(self) -> str:

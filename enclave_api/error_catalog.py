@@ -79,7 +79,12 @@ CATALOG: dict[str, Line] = {
     "consent_not_yet_valid": Line(S.FAILED_PRECONDITION, "The consent's time has not begun."),
     "consent_expired": Line(S.FAILED_PRECONDITION, "The consent's time is over; ask for a new one."),
     "consent_exhausted": Line(S.FAILED_PRECONDITION, "The consent's uses are spent; ask for a new one."),
+    "consent_too_frequent": Line(S.FAILED_PRECONDITION, "The consent allows no further use for now"),
     "consent_revoked": Line(S.FAILED_PRECONDITION, "The consent was revoked."),
+    "consent_superseded": Line(S.FAILED_PRECONDITION, "A newer consent replaced it; use that one."),
+    "consent_invalidated": Line(S.FAILED_PRECONDITION, "The authority that registered the consent was revoked."),
+    "authority_revoked": Line(S.PERMISSION_DENIED, "The consent authority was revoked; it registers nothing more."),
+    "authority_already_revoked": Line(S.FAILED_PRECONDITION, "The consent authority was revoked before."),
     "consent_paused": Line(S.FAILED_PRECONDITION, "The consent is paused."),
     # calls
     "request_id_reused": Line(S.ALREADY_EXISTS, "This request id was used with other members; take a fresh UUID."),

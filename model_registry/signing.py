@@ -5,7 +5,9 @@ A `kid` is `<organisation>/<n>`: the organisation is part of the key's name, so 
 
 import json
 import warnings
-from collections.abc import Sequence
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from joserfc import jws
@@ -16,6 +18,7 @@ from model_registry.errors import SignatureInvalid
 
 # RFC 9864 renames EdDSA to Ed25519 for that curve; both names are in use: both are read, the common one is written.
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256"]
+_JWK_MEMBERS = frozenset({"kty", "crv", "x", "y"})  # of a public key on a curve, RFC 7518 6.2.1 and RFC 8037 2
 _REGISTRY = jws.JWSRegistry(algorithms=ALGORITHMS)
 warnings.filterwarnings("ignore", category=SecurityWarning, message="EdDSA is deprecated")
 
@@ -61,11 +64,23 @@ def sign_compact(payload: bytes, key: SigningKey, typ: str) -> str:
     return jws.serialize_compact(header, payload, key, registry=_REGISTRY)
 
 
-def sign_general(payload: bytes, keys: Sequence[SigningKey], typ: str) -> bytes:
-    """A JWS in the general JSON serialisation (RFC 7515, 7.2.1) with one signature for each key."""
-    members = [{"protected": {"alg": algorithm_of(key), "kid": key.kid, "typ": typ}} for key in keys]
-    made: Any = jws.serialize_json(members, payload, KeySet(list(keys)), registry=_REGISTRY)  # type: ignore[arg-type]
-    return json.dumps(made, separators=(",", ":"), sort_keys=True).encode()
+def sign_general(payload: bytes, keys: Sequence[SigningKey], typ: str, own: SigningKey | None = None) -> bytes:
+    """A JWS in the general JSON serialisation (RFC 7515, 7.2.1) with one signature for each key.
+
+    The signature of a key that no key set knows, `own`, comes last and carries its key (`jwk`, RFC 7515, 4.1.3).
+    """
+    signed = [sign_compact(payload, key, typ) for key in keys]
+    if own is not None:
+        header = {"alg": algorithm_of(own), "jwk": _public(own), "typ": typ}
+        signed.append(jws.serialize_compact(header, payload, own, registry=_REGISTRY))
+    parts = [token.split(".") for token in signed]
+    signatures = [{"protected": protected, "signature": signature} for protected, _, signature in parts]
+    return json.dumps({"payload": parts[0][1], "signatures": signatures}, separators=(",", ":")).encode()
+
+
+def thumbprint(key: SigningKey) -> str:
+    """How a consent names its subject's key: RFC 7638, SHA-256, base64url."""
+    return key.thumbprint()
 
 
 def verify_compact(token: str, keys: KeySet, typ: str) -> tuple[bytes, str]:
@@ -81,31 +96,72 @@ def verify_compact(token: str, keys: KeySet, typ: str) -> tuple[bytes, str]:
         made = jws.deserialize_compact(token, keys, registry=_REGISTRY)
     except (JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SignatureInvalid(f"compact JWS: {type(error).__name__}") from error
-    return made.payload, _checked_kid(made.headers(), None, typ)
+    return made.payload, _checked_kid(made.headers(), typ)
 
 
-def verify_general(raw: bytes, keys: KeySet, typ: str) -> tuple[bytes, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Signed:
+    """A verified payload, the `kid` that signed it, and the thumbprint of the key that a second signature carries."""
+
+    payload: bytes
+    kid: str
+    own: str | None
+
+
+def verify_general(raw: bytes, keys: KeySet, typ: str) -> Signed:
     """Checks a JWS in the general JSON serialisation; every signature in it must verify.
 
-    Returns:
-        The payload and the `kid` of each signature, in order.
-
     Raises:
-        SignatureInvalid: as verify_compact, and where there are none or more than two signatures.
+        SignatureInvalid: as verify_compact; where the first is by no key of the set, or a second carries no key of its
+            own; where there are none or more than two.
     """
     try:
         data = json.loads(raw)
         if set(data) != {"payload", "signatures"} or not 1 <= len(data["signatures"]) <= 2:
             raise SignatureInvalid("general JWS: members or number of signatures")
-        made: Any = jws.deserialize_json(data, keys, registry=_REGISTRY)
-        kids = tuple(_checked_kid(member.protected or {}, member.header, typ) for member in made.members)
-    except (JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        first, *more = [_compact(data["payload"], signature) for signature in data["signatures"]]
+        payload, kid = verify_compact(first, keys, typ)
+        return Signed(payload, kid, _verify_own(more[0], typ) if more else None)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SignatureInvalid(f"general JWS: {type(error).__name__}") from error
-    return made.payload, kids
 
 
-def _checked_kid(protected: dict[str, Any], unprotected: dict[str, Any] | None, typ: str) -> str:
-    # joserfc picks any key of the set where `kid` is absent, and an unprotected header is outside the signature.
-    if unprotected or set(protected) != {"alg", "kid", "typ"} or protected["typ"] != typ:
+def retires_at(keys: KeySet, kid: str) -> int | None:
+    """From when on a key signs nothing new: its `exp` member, Unix seconds; None = no such time."""
+    key = next(key for key in keys.keys if key.kid == kid)
+    end = key.as_dict().get("exp")
+    return end if isinstance(end, int) else None
+
+
+def _compact(payload: str, signature: Mapping[str, str]) -> str:
+    # An unprotected header would be a third member: it is outside of the signature.
+    if set(signature) != {"protected", "signature"}:
+        raise SignatureInvalid("general JWS: members of a signature")
+    return f"{signature['protected']}.{payload}.{signature['signature']}"
+
+
+def _verify_own(token: str, typ: str) -> str:
+    try:
+        header = json.loads(_decode(token.partition(".")[0]))
+        if set(header) != {"alg", "jwk", "typ"} or header["typ"] != typ or not set(header["jwk"]) <= _JWK_MEMBERS:
+            raise SignatureInvalid("JWS header members")
+        key = load_signing_key(json.dumps(header["jwk"]))
+        jws.deserialize_compact(token, key, registry=_REGISTRY)
+    except (JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SignatureInvalid(f"own key's signature: {type(error).__name__}") from error
+    return thumbprint(key)
+
+
+def _public(key: SigningKey) -> dict[str, Any]:
+    return {name: value for name, value in key.as_dict(private=False).items() if name in _JWK_MEMBERS}
+
+
+def _decode(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _checked_kid(protected: dict[str, Any], typ: str) -> str:
+    # joserfc picks any key of the set where `kid` is absent.
+    if set(protected) != {"alg", "kid", "typ"} or protected["typ"] != typ:
         raise SignatureInvalid("JWS header members")
     return str(protected["kid"])

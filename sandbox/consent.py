@@ -1,14 +1,13 @@
-"""The consent artefact: parse, verify, caps, binding, transition table. Pure: no clock, no store.
+"""The consent artefact: parse, verify, caps, binding. Pure: no clock, no store. Its life: sandbox/consent_life.py.
 
-Claims and laws: docs/formats.md, "Consent". The JWS is by the consent authority (general serialisation, RFC 7515);
-`iat`, `nbf`, `exp` are NumericDate (RFC 7519). The payload is RFC 8785 JSON; the consent hash is of the signed bytes
-(consent_store.consent_hash).
+Claims and laws: docs/formats.md, "Consent". The JWS is by the consent authority and, where `cnf` says so, by the
+subject's own key too (general serialisation, RFC 7515); `iat`, `nbf`, `exp` are NumericDate (RFC 7519). The payload is
+RFC 8785 JSON; the consent hash is of the signed bytes (consent_store.consent_hash).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Literal
 
 import rfc8785
@@ -17,18 +16,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_registry.errors import SignatureInvalid
 from model_registry.manifest import PRODUCT, explain, field_set_hash
-from model_registry.signing import SigningKey, organisation_of, sign_general, verify_general
+from model_registry.signing import (
+    Signed,
+    SigningKey,
+    organisation_of,
+    retires_at,
+    sign_general,
+    thumbprint,
+    verify_general,
+)
 from sandbox.errors import (
-    ConsentExhausted,
     ConsentExpired,
     ConsentFieldsMissing,
     ConsentInvalid,
-    ConsentNotYetValid,
-    ConsentPaused,
     ConsentProductMismatch,
-    ConsentRevoked,
     ConsentSubjectMismatch,
-    ConsentTransition,
 )
 from sandbox.vault.subject import parse_subject
 
@@ -40,14 +42,32 @@ SKEW_SECONDS = 300  # clocks of authority and enclave may differ by five minutes
 
 @dataclass(frozen=True)
 class Cap:
-    """Upper bounds for a purpose; checked at registration and again at every use."""
+    """Upper bounds for a purpose; checked at registration and again at every use.
+
+    `often`: where not None the consent must name a frequency, and each of its units is bounded by this.
+    """
 
     days: int
     uses: int
+    often: Mapping[str, int] | None = None
 
 
-# `monitoring` (365 days, 31 uses a calendar month) is not served yet: a purpose without a line here is refused.
-CAPS: Mapping[str, Cap] = {"precredit": Cap(days=31, uses=5)}
+# `monitoring` is 31 uses a calendar month however they are counted: a month touches up to six weeks, a year 13 months.
+CAPS: Mapping[str, Cap] = {
+    "precredit": Cap(days=31, uses=5),
+    "monitoring": Cap(days=365, uses=13 * 31, often={"day": 1, "week": 5, "month": 31}),
+}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an enclave asks of consents: caps for each purpose (never wider than CAPS), the subject's own signature."""
+
+    caps: Mapping[str, Cap]
+    subject_signature: bool = False
+
+
+TERMS = Terms(CAPS)
 
 
 class _Part(BaseModel):
@@ -55,6 +75,9 @@ class _Part(BaseModel):
 
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
+ConsentId = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
+]  # UUID version 4
 Moment = Annotated[int, Field(ge=0, le=4_102_444_800)]  # NumericDate up to the year 2100
 
 
@@ -85,6 +108,19 @@ class Notice(_Part):
     shown_at: Moment
 
 
+class Frequency(_Part):
+    """How many uses may fall into one unit of the UTC calendar (weeks begin on Monday)."""
+
+    unit: Literal["day", "week", "month"]
+    value: Annotated[int, Field(ge=1, le=31)]
+
+
+class Confirmation(_Part):
+    """The key that signed beside the authority's, by its RFC 7638 thumbprint (RFC 7800, 3.2)."""
+
+    jkt: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
+
+
 class AutomatedDecision(_Part):
     """That a machine decides, and how to contest it."""
 
@@ -96,7 +132,7 @@ class Consent(_Part):
     """The claims of one consent."""
 
     schema_: Literal["heixia.consent/v1"] = Field("heixia.consent/v1", alias="schema")
-    jti: Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")]
+    jti: ConsentId
     iss: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,62}$")]
     sub: Text
     iat: Moment
@@ -112,10 +148,13 @@ class Consent(_Part):
     separate_consents: tuple[Text, ...] = Field(min_length=1, max_length=200, strict=False)
     withdraw: Text
     automated_decision: AutomatedDecision
+    frequency: Frequency | None = None
+    replaces: ConsentId | None = None
+    cnf: Confirmation | None = None
 
     def encode(self) -> bytes:
-        """The claims as RFC 8785 JSON."""
-        return rfc8785.dumps(self.model_dump(mode="json", by_alias=True))
+        """The claims as RFC 8785 JSON; those that are not made are left out."""
+        return rfc8785.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     @property
     def names(self) -> frozenset[str]:
@@ -134,32 +173,37 @@ def make_consent(**claims: object) -> Consent:
         consent = Consent.model_validate(claims)
     except ValidationError as error:
         raise ConsentInvalid("claims", public=explain(error)) from error
-    check_claims(consent)
+    check_claims(consent, TERMS)
     return consent
 
 
-def sign_consent(consent: Consent, keys: Sequence[SigningKey]) -> bytes:
-    """The consent as a JWS in the general serialisation; the authority's key first."""
-    return sign_general(consent.encode(), keys, TYP)
+def sign_consent(consent: Consent, key: SigningKey, subject_key: SigningKey | None = None) -> bytes:
+    """The consent as a JWS in the general serialisation, by the authority's key and, where given, the subject's own.
+
+    Raises:
+        ConsentInvalid: `cnf` names another key than the subject's, or there is one without the other.
+    """
+    _check_confirmed(consent, None if subject_key is None else thumbprint(subject_key))
+    return sign_general(consent.encode(), [key], TYP, subject_key)
 
 
-def verify_consent(raw: bytes, authorities: KeySet) -> Consent:
-    """Checks signature, signer, shape, caps and that the claims are canonical: everything a registration needs.
+def verify_consent(raw: bytes, authorities: KeySet, terms: Terms = TERMS) -> tuple[Consent, int | None]:
+    """Checks signatures, signer, shape, caps and that the claims are canonical: what no clock is needed for.
+
+    Returns:
+        The consent, and from when on (Unix seconds) its authority's key signs nothing new.
 
     Raises:
         ConsentInvalid: which of them failed; never a claim's value.
     """
-    consent, payload = reverify_consent(raw, authorities)
-    if consent.encode() != payload:
+    consent, signed = reverify_consent(raw, authorities, terms)
+    if consent.encode() != signed.payload:
         raise ConsentInvalid("not canonical", public="the claims are not RFC 8785 JSON")
-    return consent
+    return consent, retires_at(authorities, signed.kid)
 
 
-def reverify_consent(raw: bytes, authorities: KeySet) -> tuple[Consent, bytes]:
-    """Checks signature, signer, shape and caps: what every use of a registered consent needs.
-
-    Returns:
-        The consent and its payload.
+def reverify_consent(raw: bytes, authorities: KeySet, terms: Terms = TERMS) -> tuple[Consent, Signed]:
+    """Checks signatures, signer, shape and caps: what every use of a registered consent needs.
 
     Raises:
         ConsentInvalid: which of them failed; never a claim's value.
@@ -167,47 +211,59 @@ def reverify_consent(raw: bytes, authorities: KeySet) -> tuple[Consent, bytes]:
     if len(raw) > CONSENT_BYTES_MAX:
         raise ConsentInvalid("size", public=f"larger than {CONSENT_BYTES_MAX:,} bytes")
     try:
-        payload, kids = verify_general(raw, authorities, TYP)
-        consent = Consent.model_validate_json(payload)
+        signed = verify_general(raw, authorities, TYP)
+        consent = Consent.model_validate_json(signed.payload)
     except SignatureInvalid as error:
-        public = "the signature does not verify with a known authority's key"
+        public = "a signature does not verify: the authority's with its known keys, or the subject's own"
         raise ConsentInvalid("signature", public=public) from error
     except ValidationError as error:
         raise ConsentInvalid("claims", public=explain(error)) from error
-    if organisation_of(kids[0]) != consent.iss:
+    if organisation_of(signed.kid) != consent.iss:
         raise ConsentInvalid("signer", public="signed by another authority than `iss`")
-    check_claims(consent)
-    return consent, payload
+    _check_confirmed(consent, signed.own)
+    check_claims(consent, terms)
+    return consent, signed
 
 
-def check_claims(consent: Consent) -> None:
+def check_claims(consent: Consent, terms: Terms) -> None:
     """Checks subject, institution, scope and the caps of the purpose; raises ConsentInvalid."""
     parse_subject(consent.sub)
-    cap = CAPS.get(consent.purpose.code)
+    cap = terms.caps.get(consent.purpose.code)
     if cap is None:
-        raise ConsentInvalid("purpose", public=f"purpose is not served; one of: {', '.join(CAPS)}")
-    if not consent.nbf < consent.exp <= consent.nbf + cap.days * DAY_SECONDS:
-        raise ConsentInvalid("duration", public=f"exp must be after nbf and within {cap.days} days of it")
-    if consent.max_uses > cap.uses or (consent.fetch == "one-time" and consent.max_uses > 1):
-        raise ConsentInvalid("uses", public=f"max_uses: at most {cap.uses}, and 1 where fetch is one-time")
+        raise ConsentInvalid("purpose", public=f"purpose is not served; one of: {', '.join(terms.caps)}")
+    _check_caps(consent, cap)
     if any(product.partition("/")[0] != consent.institution for product in consent.products):
         raise ConsentInvalid("products", public="a product belongs to another institution")
     if any(not name.startswith(scope.department + ".") for scope in consent.data for name in scope.names):
         raise ConsentInvalid("data", public="a name belongs to another department than its scope")
     if not consent.automated_decision.used:
         raise ConsentInvalid("automated decision", public="automated_decision.used must be true: a machine decides")
+    if terms.subject_signature and consent.cnf is None:
+        raise ConsentInvalid("cnf", public="this enclave asks for the subject's own signature beside the authority's")
 
 
-def check_window(not_before: int, expires: int, now: datetime) -> None:
-    """Whether `now` lies in [not_before, expires), Unix seconds; raises ConsentNotYetValid or ConsentExpired."""
-    if now.timestamp() < not_before:
-        raise ConsentNotYetValid("before nbf")
-    if now.timestamp() >= expires:
-        raise ConsentExpired("after exp")
+def _check_caps(consent: Consent, cap: Cap) -> None:
+    if not consent.nbf < consent.exp <= consent.nbf + cap.days * DAY_SECONDS:
+        raise ConsentInvalid("duration", public=f"exp must be after nbf and within {cap.days} days of it")
+    one_time, often = consent.fetch == "one-time", consent.frequency
+    if consent.max_uses > cap.uses or (one_time and consent.max_uses > 1):
+        raise ConsentInvalid("uses", public=f"max_uses: at most {cap.uses}, and 1 where fetch is one-time")
+    if one_time and often is not None:
+        raise ConsentInvalid("frequency", public="frequency: what is fetched one time has none")
+    if cap.often is not None and (often is None or often.value > cap.often[often.unit]):
+        most = ", ".join(f"{most} a {unit}" for unit, most in cap.often.items())
+        raise ConsentInvalid("frequency", public=f"frequency must be given for this purpose; at most {most}")
 
 
-def check_registrable(consent: Consent, now: datetime) -> None:
-    """A consent may be registered before it begins, never after it ended or before it was made."""
+def _check_confirmed(consent: Consent, own: str | None) -> None:
+    if (consent.cnf and consent.cnf.jkt) != own:
+        raise ConsentInvalid("cnf", public="`cnf` and the subject's own signature do not belong together")
+
+
+def check_registrable(consent: Consent, now: datetime, retires: int | None = None) -> None:
+    """A consent may be registered before it begins, never after it ended, before it was made, or by a retired key."""
+    if retires is not None and now.timestamp() >= retires:
+        raise ConsentInvalid("retired key", public="signed with a key of the authority's that is retired")
     if now.timestamp() >= consent.exp:
         raise ConsentExpired("after exp")
     if consent.iat > now.timestamp() + SKEW_SECONDS:
@@ -228,60 +284,3 @@ def check_fields(consent: Consent, fields: Collection[str]) -> None:
     missing = [f for f in fields if f not in names and f.rpartition(".")[0] not in names]
     if missing:
         raise ConsentFieldsMissing("fields", public=f"not consented: {', '.join(sorted(missing)[:3])}")
-
-
-class State(StrEnum):
-    """Where a consent stands. Exhausted and expired are computed at use, never stored."""
-
-    GRANTED = "granted"
-    PAUSED = "paused"
-    REVOKED = "revoked"
-    SUPERSEDED = "superseded"
-    INVALIDATED = "invalidated"
-    EXHAUSTED = "exhausted"
-    EXPIRED = "expired"
-
-
-class Change(StrEnum):
-    """What can happen to a consent."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    REVOKE = "revoke"
-
-
-# There is no way back from an end.
-TRANSITIONS: Mapping[tuple[State, Change], State] = {
-    (State.GRANTED, Change.PAUSE): State.PAUSED,
-    (State.PAUSED, Change.RESUME): State.GRANTED,
-    (State.GRANTED, Change.REVOKE): State.REVOKED,
-    (State.PAUSED, Change.REVOKE): State.REVOKED,
-}
-
-
-def next_state(state: State, change: Change) -> State:
-    """The state after a change; raises ConsentTransition where the table has none."""
-    try:
-        return TRANSITIONS[state, change]
-    except KeyError as error:
-        public = f"cannot {change} a consent that is {state}"
-        raise ConsentTransition(f"{change} from {state}", public=public) from error
-
-
-def check_usable(state: State, uses: int, max_uses: int) -> None:
-    """Only a granted consent with a use left may be used; raises the ConsentRefused of what fails."""
-    if state is State.PAUSED:
-        raise ConsentPaused("paused")
-    if state is not State.GRANTED:
-        raise ConsentRevoked(str(state))
-    if uses >= max_uses:
-        raise ConsentExhausted("no use left")
-
-
-def shown_state(state: State, uses: int, max_uses: int, expires: int, now: datetime) -> State:
-    """The state a person is shown: a granted consent may be expired or exhausted by now."""
-    if state is State.GRANTED and now.timestamp() >= expires:
-        return State.EXPIRED
-    if state is State.GRANTED and uses >= max_uses:
-        return State.EXHAUSTED
-    return state

@@ -2,42 +2,57 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from joserfc.jwk import KeySet
 from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 
-from audit.event import ConsentGranted, ConsentPaused, ConsentResumed, ConsentRevoked, Event, format_time
+from audit.event import (
+    AuthorityRevoked,
+    ConsentGranted,
+    ConsentPaused,
+    ConsentResumed,
+    ConsentRevoked,
+    Event,
+    format_time,
+)
 from audit.ledger import Ledger, Position
 from audit.prepared import Prepared
 from model_registry.aead import seal, unseal
 from model_registry.errors import StoredValueCorrupt
 from sandbox import tables
-from sandbox.consent import (
-    Change,
-    Consent,
-    State,
-    check_registrable,
-    check_usable,
-    next_state,
-    reverify_consent,
-    shown_state,
-    verify_consent,
+from sandbox.consent import TERMS, Consent, Terms, check_registrable, reverify_consent, verify_consent
+from sandbox.consent_life import TRANSITIONS, Change, State, Uses, check_usable, next_state, shown_state
+from sandbox.errors import (
+    AuthorityAlreadyRevoked,
+    AuthorityHasNoStanding,
+    ConsentDuplicate,
+    ConsentNotYours,
+    ConsentUnknown,
 )
-from sandbox.errors import ConsentDuplicate, ConsentNotYours, ConsentUnknown
 from sandbox.subject_keys import check_not_erased, ensure_subject_cipher, subject_cipher
 from sandbox.vault.sealing import VaultKeys
 
-_CONSENT = Prepared(select(tables.consent).where(tables.consent.c.consent_id == bindparam("id")))
+_REVOKED = tables.revoked_authority.c
+_ROWS = select(tables.consent, _REVOKED.idx.label("invalidated")).outerjoin_from(
+    tables.consent, tables.revoked_authority, _REVOKED.authority == tables.consent.c.authority
+)
+_CONSENT = Prepared(_ROWS.where(tables.consent.c.consent_id == bindparam("id")))
+_OF_SUBJECT = Prepared(
+    _ROWS.where(tables.consent.c.subject_tag == bindparam("tag")).order_by(tables.consent.c.granted_index.desc())
+)
 _REGISTERED = select(tables.consent.c.consent_id).where(
     (tables.consent.c.subject_tag == bindparam("tag")) & (tables.consent.c.authority == bindparam("authority"))
 )
 _ARTEFACT = Prepared(select(tables.artefact.c.body).where(tables.artefact.c.consent_id == bindparam("id")))
 _SPEND = Prepared(
-    update(tables.consent).where(tables.consent.c.consent_id == bindparam("id")).values(uses=bindparam("spent"))
+    update(tables.consent)
+    .where(tables.consent.c.consent_id == bindparam("id"))
+    .values(uses=bindparam("spent"), period=bindparam("in_unit"), period_uses=bindparam("spent_in_unit"))
 )
+_CHANGING = frozenset({"state", "uses", "period", "period_uses"})  # columns that a registered consent's row may change
 _EVENTS = {Change.PAUSE: ConsentPaused, Change.RESUME: ConsentResumed, Change.REVOKE: ConsentRevoked}
 
 
@@ -53,9 +68,18 @@ class ConsentRecord:
     state: State
     not_before: int
     expires: int
-    uses: int
-    max_uses: int
+    quota: Uses
     granted_index: int
+
+    @property
+    def uses(self) -> int:
+        """Uses spent."""
+        return self.quota.spent
+
+    @property
+    def max_uses(self) -> int:
+        """Uses allowed."""
+        return self.quota.allowed
 
 
 def consent_hash(raw: bytes) -> str:
@@ -75,24 +99,31 @@ class ConsentStore:
     engine: Engine
     keys: VaultKeys
     authorities: KeySet
+    terms: Terms = TERMS
 
     async def register(self, raw: bytes, authority: str) -> ConsentRecord:
-        """Verifies and registers a signed consent.
+        """Verifies and registers a signed consent; one that it replaces ends with it.
 
         Raises:
             ConsentInvalid: signature, claims or caps.
             ConsentNotYours: signed by another authority than the caller.
             ConsentDuplicate: its id is registered already.
+            AuthorityHasNoStanding: the authority was revoked.
+            ConsentUnknown, ConsentTransition: what it replaces is not there, or at an end.
         """
-        consent = verify_consent(raw, self.authorities)
+        consent, retires = verify_consent(raw, self.authorities, self.terms)
         if consent.iss != authority:
             raise ConsentNotYours("issuer", public="the consent was signed by another authority")
 
         def change(connection: Connection, position: Position) -> tuple[Event, None]:
-            check_registrable(consent, position.time)
+            check_registrable(consent, position.time, retires)
+            if _is_revoked(connection, authority):
+                raise AuthorityHasNoStanding("register")
             if _row(connection, consent.jti) is not None:
                 raise ConsentDuplicate("jti")
             tag = self.keys.subject_tag(consent.sub)
+            if consent.replaces is not None:
+                _supersede(connection, consent, tag)
             cipher = ensure_subject_cipher(connection, self.keys, tag)
             connection.execute(insert(tables.consent).values(_columns(consent, raw, tag, position.index)))
             body = seal(cipher, raw, consent.jti.encode())
@@ -116,9 +147,7 @@ class ConsentStore:
 
         def apply(connection: Connection, _: Position) -> tuple[Event, None]:
             row = _own(connection, consent_id, authority)
-            state = next_state(State(row.state), what)
-            mine = tables.consent.c.consent_id == consent_id
-            connection.execute(update(tables.consent).where(mine).values(state=state))
+            _set_state(connection, consent_id, next_state(_state(row), what))
             return _EVENTS[what](consent=consent_id, by=by, reason=reason), None
 
         done = await self.ledger.append(apply)
@@ -128,7 +157,22 @@ class ConsentStore:
         """A consent of this authority as it stands now; raises ConsentUnknown."""
         with self.engine.connect() as connection:
             row = _own(connection, consent_id, authority)
-        return _record(row, shown_state(State(row.state), row.uses, row.max_uses, row.expires, now))
+        return _record(row, shown_state(_state(row), _quota(row), row.expires, now))
+
+    async def revoke_authority(self, authority: str, by: str, reason: str) -> int:
+        """Ends an authority's standing; returns the index of its entry: none above it uses a consent of its own.
+
+        Raises:
+            AuthorityAlreadyRevoked: it has none any more.
+        """
+
+        def change(connection: Connection, position: Position) -> tuple[Event, None]:
+            if _is_revoked(connection, authority):
+                raise AuthorityAlreadyRevoked("revoked")
+            connection.execute(insert(tables.revoked_authority).values(authority=authority, idx=position.index))
+            return AuthorityRevoked(authority=authority, by=by, reason=reason), None
+
+        return (await self.ledger.append(change)).index
 
     def check_acts_for(self, authority: str, tag: str) -> None:
         """Whose consent an authority registered, whatever became of it, it acts for; raises ConsentUnknown."""
@@ -138,11 +182,9 @@ class ConsentStore:
 
     def of_subject(self, tag: str, now: datetime) -> list[ConsentRecord]:
         """Every consent of a subject as it stands now, newest first."""
-        columns = tables.consent.c
-        query = select(tables.consent).where(columns.subject_tag == tag).order_by(columns.granted_index.desc())
         with self.engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return [_record(r, shown_state(State(r.state), r.uses, r.max_uses, r.expires, now)) for r in rows]
+            rows = _OF_SUBJECT.all(connection, tag=tag)
+        return [_record(row, shown_state(_state(row), _quota(row), row.expires, now)) for row in rows]
 
     def for_use(self, connection: Connection, consent_id: str) -> tuple[Consent, ConsentRecord]:
         """A consent for a call, its signature and caps verified again. Whether it may be used, the caller checks.
@@ -162,30 +204,61 @@ class ConsentStore:
         if sealed is None:
             raise StoredValueCorrupt("a consent without its artefact")
         raw = unseal(cipher, sealed, consent_id.encode())
-        consent, _ = reverify_consent(raw, self.authorities)
+        consent, _ = reverify_consent(raw, self.authorities, self.terms)
         signed = _columns(consent, raw, row.subject_tag, row.granted_index)
-        if any(signed[name] != getattr(row, name) for name in signed.keys() - {"state", "uses"}):
+        if any(signed[name] != getattr(row, name) for name in signed.keys() - _CHANGING):
             raise StoredValueCorrupt("a consent's row is not what was signed")
-        return consent, _record(row, State(row.state))
+        return consent, _record(row, _state(row))
 
 
-def spend_use(connection: Connection, consent_id: str, max_uses: int) -> int:
+def spend_use(connection: Connection, consent_id: str, signed: Uses, now: datetime) -> int:
     """Spends a use inside the commit of a decision; returns which use it was, from 1.
 
     Args:
         connection: of the ledger's transaction.
         consent_id: the consent.
-        max_uses: as signed; the row's own number is not asked.
+        signed: how many uses were signed for; the row's own numbers are not asked.
+        now: the entry's time.
 
     Raises:
-        ConsentPaused, ConsentRevoked, ConsentExhausted: the state at this index, whatever it was before.
+        ConsentRefused: what the state at this index does not allow, whatever it was before.
     """
     row = _row(connection, consent_id)
     if row is None:
         raise ConsentUnknown("no such consent")
-    check_usable(State(row.state), row.uses, max_uses)
-    _SPEND.run(connection, id=consent_id, spent=row.uses + 1)
-    return int(row.uses) + 1
+    quota = replace(signed, spent=row.uses, period=row.period, in_period=row.period_uses)
+    check_usable(_state(row), quota, now)
+    spent = quota.spend_at(now)
+    _SPEND.run(connection, id=consent_id, spent=spent.spent, in_unit=spent.period, spent_in_unit=spent.in_period)
+    return spent.spent
+
+
+def _supersede(connection: Connection, consent: Consent, tag: str) -> None:
+    old = _own(connection, str(consent.replaces), consent.iss)
+    if (old.subject_tag, old.institution, old.purpose) != (tag, consent.institution, consent.purpose.code):
+        raise ConsentUnknown("replaces", public="`replaces` is for another subject, institution or purpose")
+    _set_state(connection, old.consent_id, next_state(_state(old), Change.SUPERSEDE))
+
+
+def _set_state(connection: Connection, consent_id: str, state: State) -> None:
+    mine = tables.consent.c.consent_id == consent_id
+    connection.execute(update(tables.consent).where(mine).values(state=state))
+
+
+def _is_revoked(connection: Connection, authority: str) -> bool:
+    return connection.execute(select(_REVOKED.idx).where(_REVOKED.authority == authority)).first() is not None
+
+
+def _state(row: Any) -> State:
+    """Where a row's consent stands: an authority's revocation ends those of its consents that had not ended before."""
+    stored = State(row.state)
+    if row.invalidated is None or (stored, Change.INVALIDATE) not in TRANSITIONS:
+        return stored
+    return next_state(stored, Change.INVALIDATE)
+
+
+def _quota(row: Any) -> Uses:
+    return Uses(row.uses, row.max_uses, row.frequency_unit, row.frequency, row.period, row.period_uses)
 
 
 def _row(connection: Connection, consent_id: str) -> Any:
@@ -201,6 +274,7 @@ def _own(connection: Connection, consent_id: str, authority: str) -> Any:
 
 
 def _columns(consent: Consent, raw: bytes, tag: str, index: int) -> dict[str, object]:
+    often = consent.frequency
     return {
         "consent_id": consent.jti,
         "consent_hash": consent_hash(raw),
@@ -215,6 +289,11 @@ def _columns(consent: Consent, raw: bytes, tag: str, index: int) -> dict[str, ob
         "uses": 0,
         "max_uses": consent.max_uses,
         "granted_index": index,
+        "frequency_unit": None if often is None else often.unit,
+        "frequency": None if often is None else often.value,
+        "period": None,
+        "period_uses": 0,
+        "replaces": consent.replaces,
     }
 
 
@@ -228,13 +307,13 @@ def _record(row: Any, state: State) -> ConsentRecord:
         state=state,
         not_before=row.not_before,
         expires=row.expires,
-        uses=row.uses,
-        max_uses=row.max_uses,
+        quota=_quota(row),
         granted_index=row.granted_index,
     )
 
 
 def _granted(consent: Consent, raw: bytes, tag: str) -> ConsentGranted:
+    often = consent.frequency
     return ConsentGranted(
         consent=consent.jti,
         consent_hash=consent_hash(raw),
@@ -247,7 +326,7 @@ def _granted(consent: Consent, raw: bytes, tag: str) -> ConsentGranted:
         not_before=format_time(datetime.fromtimestamp(consent.nbf, UTC)),
         expires=format_time(datetime.fromtimestamp(consent.exp, UTC)),
         max_uses=consent.max_uses,
-        frequency_unit=None,
-        frequency=None,
-        replaces=None,
+        frequency_unit=None if often is None else often.unit,
+        frequency=None if often is None else often.value,
+        replaces=consent.replaces,
     )

@@ -35,7 +35,8 @@ from model_registry.errors import ProductUnknown
 from model_registry.version_rows import champion_of, is_suspended
 from sandbox import calls
 from sandbox.calls import Answer, CallKey, Kept, Known
-from sandbox.consent import Consent, check_binding, check_fields, check_usable, check_window
+from sandbox.consent import Consent, check_binding, check_fields
+from sandbox.consent_life import check_usable, check_window
 from sandbox.consent_store import ConsentRecord, ConsentStore, spend_use
 from sandbox.disclosure import Bill, can_pay, charge, price_milli
 from sandbox.errors import BudgetSpent, JailUnavailable, RequestIdReused, VersionSuspended
@@ -183,8 +184,9 @@ class Decider:
         check_binding(consent, subject=request.subject, product=request.product)
         known.institution, known.product = record.institution, request.product
         known.consent_hash = record.consent_hash
-        check_window(consent.nbf, consent.exp, self.clock())
-        check_usable(record.state, record.uses, record.max_uses)
+        now = self.clock()
+        check_window(consent.nbf, consent.exp, now)
+        check_usable(record.state, record.quota, now)
         known.subject_tag = tag
         self.observe("consent", time.perf_counter() - began)
         return consent, record
@@ -254,7 +256,7 @@ class Decider:
             if calls.find(connection, call.known.request_hash) is not None:
                 raise _AnsweredMeanwhile
             check_not_erased(connection, call.tag, call.record.granted_index)
-            use = spend_use(connection, call.record.consent_id, call.record.max_uses)
+            use = spend_use(connection, call.record.consent_id, call.record.quota, position.time)
             check_window(call.record.not_before, call.record.expires, position.time)
             if self._champion(connection, manifest.product, call.known) != call.version.name:
                 raise _ChampionChanged

@@ -109,10 +109,40 @@ class ConsentExhausted(ConsentRefused):
     code = "consent_exhausted"
 
 
+class ConsentTooFrequent(ConsentRefused):
+    """As many uses as it allows fell into this day, week or month."""
+
+    code = "consent_too_frequent"
+
+
 class ConsentRevoked(ConsentRefused):
-    """It was revoked, superseded or invalidated."""
+    """It was revoked."""
 
     code = "consent_revoked"
+
+
+class ConsentSuperseded(ConsentRefused):
+    """A newer consent replaced it."""
+
+    code = "consent_superseded"
+
+
+class ConsentInvalidated(ConsentRefused):
+    """The authority that registered it lost its standing."""
+
+    code = "consent_invalidated"
+
+
+class AuthorityHasNoStanding(CallerError):
+    """The consent authority was revoked; it registers nothing more."""
+
+    code = "authority_revoked"
+
+
+class AuthorityAlreadyRevoked(CallerError):
+    """The consent authority was revoked before."""
+
+    code = "authority_already_revoked"
 
 
 class ConsentPaused(ConsentRefused):

@@ -22,7 +22,7 @@ from audit.receipt import OFFER, Opening
 from model_registry.aead import unseal
 from model_registry.errors import StoredValueCorrupt
 from sandbox import calls, tables
-from sandbox.consent import Change
+from sandbox.consent_life import Change
 from sandbox.consent_store import ConsentRecord, ConsentStore, consent_hash
 from sandbox.errors import ConsentUnknown, SubjectErased
 from sandbox.subject_keys import check_not_erased, erased_at, subject_cipher

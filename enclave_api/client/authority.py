@@ -5,11 +5,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from heixia.consent.v1 import consent_pb2 as pb
 from heixia.consent.v1 import consent_pb2_grpc
 
 from enclave_api.client.connection import Client
+from model_registry.signing import SigningKey, thumbprint
 from sandbox.consent import Consent, make_consent, sign_consent
 
 NOTICE_TEXT = (
@@ -18,9 +20,19 @@ NOTICE_TEXT = (
 )
 
 
+PURPOSES = {
+    "precredit": "计算贷款预授信额度 / to compute a pre-approved credit limit",
+    "monitoring": "贷后定期重算额度 / to compute the limit anew at intervals while the loan runs",
+}
+
+
 @dataclass(frozen=True)
 class Grant:
-    """What a company consents to, in the words of a form; the rest of the claims follow from it."""
+    """What a company consents to, in the words of a form; the rest of the claims follow from it.
+
+    `frequency`: at most so many uses in a unit of the calendar, such as ("month", 31); `monitoring` must have one.
+    `replaces`: the id of a consent that this one ends.
+    """
 
     subject: str
     institution: str
@@ -28,10 +40,18 @@ class Grant:
     names: Sequence[str]
     days: int = 31
     max_uses: int = 1
+    purpose: str = "precredit"
+    frequency: tuple[str, int] | None = None
+    replaces: str | None = None
 
 
-def draft_consent(grant: Grant, authority: str, now: datetime) -> Consent:
+def draft_consent(grant: Grant, authority: str, now: datetime, subject_key: SigningKey | None = None) -> Consent:
     """The claims for a grant, ready to sign; raises ConsentInvalid where a cap is exceeded."""
+    optional: dict[str, Any] = {
+        "frequency": grant.frequency and {"unit": grant.frequency[0], "value": grant.frequency[1]},
+        "replaces": grant.replaces,
+        "cnf": subject_key and {"jkt": thumbprint(subject_key)},
+    }
     begin = int(now.timestamp())
     departments = sorted({name.partition(".")[0] for name in grant.names})
     return make_consent(
@@ -42,7 +62,7 @@ def draft_consent(grant: Grant, authority: str, now: datetime) -> Consent:
         iat=begin,
         nbf=begin,
         exp=int((now + timedelta(days=grant.days)).timestamp()),
-        purpose={"code": "precredit", "text": "计算贷款预授信额度 / to compute a pre-approved credit limit"},
+        purpose={"code": grant.purpose, "text": PURPOSES.get(grant.purpose, grant.purpose)},
         institution=grant.institution,
         products=list(grant.products),
         data=[
@@ -65,16 +85,21 @@ def draft_consent(grant: Grant, authority: str, now: datetime) -> Consent:
         separate_consents=[f"{department} → {grant.institution}" for department in departments],
         withdraw="同一渠道随时撤回 / at any time, where it was given",
         automated_decision={"used": True, "contest": "向银行申请人工复核 / ask the bank for a human review"},
+        **{name: value for name, value in optional.items() if value is not None},
     )
 
 
 class Authority(Client):
     """A consent authority."""
 
-    def sign(self, grant: Grant, now: datetime) -> bytes:
-        """Signs a consent for a grant; its issuer is the organisation that the signing key is named after."""
+    def sign(self, grant: Grant, now: datetime, subject_key: SigningKey | None = None) -> bytes:
+        """Signs a consent for a grant; its issuer is the organisation that the signing key is named after.
+
+        Where the company signs too, with a key of its own, pass that key.
+        """
         key = self.credentials.signing_key()
-        return sign_consent(draft_consent(grant, str(key.kid).rpartition("/")[0], now), [key])
+        authority = str(key.kid).rpartition("/")[0]
+        return sign_consent(draft_consent(grant, authority, now, subject_key), key, subject_key)
 
     def register(self, consent_jws: bytes) -> pb.Consent:
         """Registers a signed consent."""

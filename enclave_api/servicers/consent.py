@@ -11,9 +11,9 @@ from heixia.consent.v1 import consent_pb2_grpc as rpc
 from enclave_api import converters
 from enclave_api.errors import PermissionRefused, RequestInvalid
 from enclave_api.identity import Role
-from enclave_api.interceptors import Context, caller, not_served
+from enclave_api.interceptors import Context, caller
 from enclave_api.servicers.audit import record_read
-from sandbox.consent import Change
+from sandbox.consent_life import Change
 from sandbox.consent_store import ConsentRecord, ConsentStore
 from sandbox.disclosure import Disclosed, disclosed, disclosed_in_all
 from sandbox.erasure import Eraser
@@ -33,8 +33,6 @@ class ConsentServicer(rpc.ConsentServiceServicer):
     budget_milli: int
     view: SubjectView = field(init=False)
     eraser: Eraser = field(init=False)
-
-    RevokeAuthority = not_served
 
     def __post_init__(self) -> None:
         """Subjects' affairs are about the same store."""
@@ -118,6 +116,11 @@ class ConsentServicer(rpc.ConsentServiceServicer):
         await self._record(f"disclosure {tag or 'of all subjects'}")
         shown = [converters.disclosure(row, self.budget_milli) for row in rows]
         return pb.GetSubjectDisclosureResponse(disclosures=shown)
+
+    async def RevokeAuthority(self, request: pb.RevokeAuthorityRequest, context: Context) -> pb.RevokeAuthorityResponse:
+        """Ends an authority's standing; answers when durable."""
+        authority, reason = converters.organisation(request.authority, "authority"), converters.reason(request.reason)
+        return pb.RevokeAuthorityResponse(index=await self.consents.revoke_authority(authority, str(caller()), reason))
 
     def _disclosed(self, tag: str | None) -> list[Disclosed]:
         with self.consents.engine.connect() as connection:

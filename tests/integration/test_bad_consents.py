@@ -58,7 +58,9 @@ def ask(stage: Stage, company: int, consent_id: str, *, product: str = PRODUCT, 
 def claims(stage: Stage, company: int = 0, **changes: Any) -> dict[str, Any]:
     """The claims of a good consent, some of them changed."""
     grant = Grant(stage.world.subjects[company], "zhongyuan", [PRODUCT], datasets_of(FIELDS))
-    made = draft_consent(grant, "consent-office", datetime.now(UTC)).model_dump(mode="json", by_alias=True)
+    made = draft_consent(grant, "consent-office", datetime.now(UTC)).model_dump(
+        mode="json", by_alias=True, exclude_none=True
+    )
     return {**made, **changes}
 
 

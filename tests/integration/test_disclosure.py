@@ -43,12 +43,12 @@ def test_a_consent_is_not_found_by_trying_companies(stage: Stage) -> None:
     """The log names a consent by its signed bytes: knowing all claims but the company does not help."""
     office = stage.room.office
     raw = office.sign(Grant(stage.world.subjects[120], "zhongyuan", [PRODUCT], ["tax.declaration"]), datetime.now(UTC))
-    consent, payload = reverify_consent(raw, stage.room.home.trusted(Role.AUTHORITY))
+    consent, signed = reverify_consent(raw, stage.room.home.trusted(Role.AUTHORITY))
     index = office.register(raw).granted_index
     told = json.loads(stage.room.auditor.entry(index).body)
     assert told["consent"] == consent.jti
     assert told["consent_hash"] == hashlib.sha256(raw).hexdigest()
-    assert told["consent_hash"] != hashlib.sha256(payload).hexdigest()
+    assert told["consent_hash"] != hashlib.sha256(signed.payload).hexdigest()
 
 
 def test_a_revocation_needs_no_trusted_key(stage: Stage, tmp_path: Path) -> None:

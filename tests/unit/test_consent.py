@@ -1,49 +1,42 @@
 """The consent artefact: one claim bad at a time, caps, binding, time by an injected clock, the table of its life."""
 
 import json
+from base64 import urlsafe_b64decode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import product
 from typing import Any
 
 import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
-from joserfc.jwk import KeySet, OKPKey
+from joserfc.jwk import ECKey, KeySet, OKPKey
 
 from audit.errors import HeixiaError
-from model_registry.signing import generate_key, sign_general
+from model_registry.signing import SigningKey, generate_key, sign_general
 from sandbox.consent import (
     CAPS,
     CONSENT_BYTES_MAX,
     SKEW_SECONDS,
-    TRANSITIONS,
+    TERMS,
     TYP,
-    Change,
     Consent,
-    State,
+    Terms,
     check_binding,
+    check_claims,
     check_fields,
     check_registrable,
-    check_usable,
-    check_window,
     make_consent,
-    next_state,
-    shown_state,
+    reverify_consent,
     sign_consent,
     verify_consent,
 )
 from sandbox.errors import (
-    ConsentExhausted,
     ConsentExpired,
     ConsentFieldsMissing,
     ConsentInvalid,
-    ConsentNotYetValid,
-    ConsentPaused,
     ConsentProductMismatch,
-    ConsentRevoked,
     ConsentSubjectMismatch,
-    ConsentTransition,
 )
 from sandbox.vault.errors import SubjectInvalid
 
@@ -86,7 +79,7 @@ def consent(**changes: Any) -> Consent:
 def test_a_good_consent_comes_back_as_it_was_signed() -> None:
     """Sign, verify, encode agree."""
     made = consent()
-    assert verify_consent(sign_consent(made, [KEY]), KEYS) == made
+    assert verify_consent(sign_consent(made, KEY), KEYS) == (made, None)
     assert made.encode() == rfc8785.dumps(json.loads(made.encode()))
 
 
@@ -103,7 +96,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "exp is nbf": {"exp": NBF},
     "exp a second late": {"exp": NBF + 31 * DAY + 1},
     "purpose unknown": {"purpose": {"code": "marketing", "text": "x"}},
-    "purpose not served": {"purpose": {"code": "monitoring", "text": "x"}},
+    "purpose without its frequency": {"purpose": {"code": "monitoring", "text": "x"}},
+    "frequency of a one-time fetch": {"max_uses": 1, "fetch": "one-time", "frequency": {"unit": "day", "value": 1}},
+    "replaces no id": {"replaces": "the-old-one"},
+    "cnf no thumbprint": {"cnf": {"jkt": "x"}},
+    "cnf a key": {"cnf": {"jwk": {}}},
     "purpose untold": {"purpose": {"code": "precredit", "text": ""}},
     "institution": {"institution": "other-bank"},
     "products none": {"products": []},
@@ -165,7 +162,7 @@ def test_numbers_that_no_calendar_has_are_consent_invalid(number: int) -> None:
     for changes in ({"iat": number}, {"nbf": number, "exp": number + 10}, {"notice": notice}):
         text = json.dumps(claims(**changes), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         try:
-            made = verify_consent(sign_general(text, [KEY], TYP), KEYS)
+            made, _ = verify_consent(sign_general(text, [KEY], TYP), KEYS)
         except ConsentInvalid:
             continue
         for time in (made.nbf, made.exp):
@@ -200,10 +197,10 @@ def test_bytes_that_are_no_consent_are_consent_invalid(raw: bytes) -> None:
 @given(st.integers(0), st.integers(1, 255))
 def test_a_flipped_byte_is_refused_or_changes_nothing(position: int, flip: int) -> None:
     """No changed byte gives other claims."""
-    raw = bytearray(sign_consent(consent(), [KEY]))
+    raw = bytearray(sign_consent(consent(), KEY))
     raw[position % len(raw)] ^= flip
     try:
-        assert verify_consent(bytes(raw), KEYS) == consent()
+        assert verify_consent(bytes(raw), KEYS) == (consent(), None)
     except HeixiaError as error:
         assert isinstance(error, ConsentInvalid)  # noqa: PT017
 
@@ -220,10 +217,10 @@ def test_signatures_of_others_are_refused() -> None:
         ([other, KEY], both),
         ([KEY, generate_key("nobody")], both),
         ([KEY, KEY, KEY], both),
+        ([KEY, other], both),  # a second signature is the subject's own, of no other authority
     ):
         with pytest.raises(ConsentInvalid):
             verify_consent(sign_general(body, keys, TYP), known)
-    assert verify_consent(sign_general(body, [KEY, other], TYP), both) == consent()
 
 
 def test_other_spellings_are_refused() -> None:
@@ -242,21 +239,119 @@ def test_refusals_hold_no_claim() -> None:
 
 
 def test_the_caps_are_those_of_the_formats() -> None:
-    """31 days and 5 uses for `precredit`, reached and not passed."""
-    assert {code: (cap.days, cap.uses) for code, cap in CAPS.items()} == {"precredit": (31, 5)}
+    """31 days and 5 uses for `precredit`; a year and 31 uses a month for `monitoring`; reached and not passed."""
+    assert {code: (cap.days, cap.uses) for code, cap in CAPS.items()} == {
+        "precredit": (31, 5),
+        "monitoring": (365, 403),
+    }
     assert consent(max_uses=5, exp=NBF + 31 * DAY).max_uses == 5
+    assert monitoring().frequency is not None
+    wrong: list[dict[str, Any]] = [
+        {"exp": NBF + 365 * DAY + 1},
+        {"max_uses": 404},
+        {"frequency": None},
+        {"fetch": "one-time", "max_uses": 1},
+        *({"frequency": {"unit": unit, "value": most + 1}} for unit, most in (CAPS["monitoring"].often or {}).items()),
+        *({"frequency": {"unit": unit, "value": 1}} for unit in ("year", "hour", "Month")),
+        *({"frequency": {"unit": "month", "value": value}} for value in (0, -1, 1.5, "1")),
+    ]
+    for changes in wrong:
+        with pytest.raises(ConsentInvalid):
+            monitoring(**changes)
 
 
-def test_the_window_is_closed_at_its_begin_and_open_at_its_end() -> None:
-    """By an injected clock: a second before, at the begin, a moment before the end, at the end."""
-    made, end = consent(), BEGIN + timedelta(days=31)
-    check_window(made.nbf, made.exp, BEGIN)
-    check_window(made.nbf, made.exp, end - timedelta(milliseconds=1))
-    with pytest.raises(ConsentNotYetValid):
-        check_window(made.nbf, made.exp, BEGIN - timedelta(milliseconds=1))
-    for late in (end, end + timedelta(days=1000)):
-        with pytest.raises(ConsentExpired):
-            check_window(made.nbf, made.exp, late)
+def monitoring(**changes: Any) -> Consent:
+    """A good consent for a year of looks, some claims changed."""
+    year: dict[str, Any] = {
+        "purpose": {"code": "monitoring", "text": "x"},
+        "exp": NBF + 365 * DAY,
+        "max_uses": 403,
+        "frequency": {"unit": "month", "value": 31},
+    }
+    return consent(**{**year, **changes})
+
+
+def test_an_enclave_may_ask_for_less() -> None:
+    """Caps of an enclave's own are held at every use; what it does not serve is refused."""
+    tight = Terms({"precredit": replace(CAPS["precredit"], uses=2)})
+    check_claims(consent(max_uses=2), tight)
+    for too_much in (consent(max_uses=3), monitoring()):
+        check_claims(too_much, TERMS)
+        with pytest.raises(ConsentInvalid):
+            check_claims(too_much, tight)
+
+
+def test_claims_that_are_not_made_are_left_out() -> None:
+    """A consent without the optional claims has the bytes that it had before there were any."""
+    assert set(json.loads(consent().encode())) == set(claims())
+    made = monitoring(replaces="6ba7b810-9dad-41d1-80b4-00c04fd430c9")
+    assert {"frequency", "replaces"} == set(json.loads(made.encode())) - set(claims())
+
+
+def own_key(kind: str) -> SigningKey:
+    """A company's own key, which no set knows."""
+    return OKPKey.generate_key("Ed25519") if kind == "Ed25519" else ECKey.generate_key("P-256")
+
+
+@pytest.mark.parametrize("kind", ["Ed25519", "P-256"])
+def test_the_subject_signs_beside_the_authority(kind: str) -> None:
+    """Its key travels in the signature's header, and `cnf` names it; an enclave may ask for that."""
+    key = own_key(kind)
+    made = consent(cnf={"jkt": key.thumbprint()})
+    raw = sign_consent(made, KEY, key)
+    required = Terms(CAPS, subject_signature=True)
+    assert verify_consent(raw, KEYS, required) == (made, None)
+    assert reverify_consent(raw, KEYS)[1].own == key.thumbprint()
+    assert "d" not in json.loads(base64url(json.loads(raw)["signatures"][1]["protected"]))["jwk"]
+    with pytest.raises(ConsentInvalid, match="cnf"):
+        verify_consent(sign_consent(consent(), KEY), KEYS, required)
+
+
+def test_a_subjects_signature_and_its_claim_belong_together() -> None:
+    """Another key's signature, none, one that nobody claimed, one over other claims, one with members of its own."""
+    key, other = own_key("Ed25519"), own_key("P-256")
+    made = consent(cnf={"jkt": key.thumbprint()})
+    good = json.loads(sign_consent(made, KEY, key))
+    second = json.loads(sign_general(made.encode(), [KEY], TYP, other))["signatures"][1]
+    plain = json.loads(sign_consent(consent(), KEY))
+    elsewhere = json.loads(sign_general(consent(max_uses=1).encode(), [KEY], TYP, key))["signatures"][1]
+    bad = [
+        {**good, "signatures": [good["signatures"][0], second]},
+        {**good, "signatures": good["signatures"][:1]},
+        {**good, "signatures": good["signatures"][::-1]},
+        {**good, "signatures": good["signatures"][1:]},
+        {**plain, "signatures": [plain["signatures"][0], good["signatures"][1]]},
+        {**good, "signatures": [good["signatures"][0], elsewhere]},
+        {**good, "signatures": [good["signatures"][0], {**good["signatures"][1], "header": {}}]},
+        {**good, "signatures": [*good["signatures"], good["signatures"][1]]},
+    ]
+    for wrong in bad:
+        with pytest.raises(ConsentInvalid):
+            verify_consent(json.dumps(wrong).encode(), KEYS)
+    for without in (None, other):
+        with pytest.raises(ConsentInvalid):
+            sign_consent(made, KEY, without)
+
+
+def test_a_retired_key_registers_nothing_new_and_still_verifies_the_old() -> None:
+    """Rotation: `exp` of a key ends its new signatures; taking the key out ends the old ones too."""
+    public: Any = KEY.as_dict(private=False)
+    ending: Any = {**public, "exp": NBF + DAY}
+    old = OKPKey.import_key(ending)
+    fresh = generate_key("office", 2)
+    made, retires = verify_consent(sign_consent(consent(), KEY), KeySet([old, fresh]))
+    assert retires == NBF + DAY
+    check_registrable(made, BEGIN, retires)
+    with pytest.raises(ConsentInvalid, match="retired"):
+        check_registrable(made, BEGIN + timedelta(days=1), retires)
+    assert verify_consent(sign_consent(consent(), fresh), KeySet([old, fresh])) == (consent(), None)
+    with pytest.raises(ConsentInvalid):
+        reverify_consent(sign_consent(consent(), KEY), KeySet([fresh]))
+
+
+def base64url(text: str) -> bytes:
+    """What stands in a JWS."""
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def test_what_may_be_registered() -> None:
@@ -292,44 +387,3 @@ def test_fields_are_named_themselves_or_by_their_dataset() -> None:
             continue
         with pytest.raises(ConsentFieldsMissing):
             check_fields(made, ["tax.declaration.sales_12m", other])
-
-
-@pytest.mark.parametrize(("state", "change"), list(product(State, Change)))
-def test_the_table_is_the_life_of_a_consent(state: State, change: Change) -> None:
-    """Granted ↔ paused, both → revoked; from an end nothing leads anywhere."""
-    expected = {
-        (State.GRANTED, Change.PAUSE): State.PAUSED,
-        (State.PAUSED, Change.RESUME): State.GRANTED,
-        (State.GRANTED, Change.REVOKE): State.REVOKED,
-        (State.PAUSED, Change.REVOKE): State.REVOKED,
-    }
-    assert dict(TRANSITIONS) == expected
-    if (state, change) in expected:
-        assert next_state(state, change) is expected[state, change]
-    else:
-        with pytest.raises(ConsentTransition):
-            next_state(state, change)
-
-
-def test_only_a_granted_consent_with_a_use_left_may_be_used() -> None:
-    """Each state and each number of uses."""
-    check_usable(State.GRANTED, 4, 5)
-    for uses in (5, 6):
-        with pytest.raises(ConsentExhausted):
-            check_usable(State.GRANTED, uses, 5)
-    with pytest.raises(ConsentPaused):
-        check_usable(State.PAUSED, 0, 5)
-    for ended in set(State) - {State.GRANTED, State.PAUSED}:
-        with pytest.raises(ConsentRevoked):
-            check_usable(ended, 0, 5)
-
-
-def test_expiry_and_exhaustion_are_computed_never_stored() -> None:
-    """Shown by clock and count for a granted consent alone."""
-    end = NBF + DAY
-    before, after = datetime.fromtimestamp(end - 1, UTC), datetime.fromtimestamp(end, UTC)
-    assert shown_state(State.GRANTED, 0, 1, end, before) is State.GRANTED
-    assert shown_state(State.GRANTED, 1, 1, end, before) is State.EXHAUSTED
-    assert shown_state(State.GRANTED, 1, 1, end, after) is State.EXPIRED
-    for other in set(State) - {State.GRANTED}:
-        assert shown_state(other, 1, 1, end, after) is other

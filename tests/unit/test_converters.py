@@ -18,7 +18,7 @@ from enclave_api.errors import RequestInvalid
 from model_registry.lifecycle import State as VersionState
 from model_registry.manifest import LEVEL_YUAN_MAX
 from sandbox.calls import Answer
-from sandbox.consent import State as ConsentState
+from sandbox.consent_life import State as ConsentState
 
 UNTIL = datetime(2026, 12, 23, 8, 0, 0, 123_000, tzinfo=UTC)
 UUID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"

@@ -1,4 +1,4 @@
-"""The company's own signature beside its authority's, at a real server: where it is asked for, and who else's is not it."""
+"""The company's own signature beside its authority's, at a real server: where it is asked for, whose is not it."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def require(stage: Stage, asked: str) -> None:
 
 @pytest.mark.parametrize("key", [own_key(), ECKey.generate_key("P-256")], ids=["Ed25519", "P-256"])
 def test_a_companys_own_signature_counts(stage: Stage, key: SigningKey) -> None:
-    """Registered and used, with a key of either kind, and neither log nor server's words have the key's name or print."""
+    """Registered and used, with a key of either kind; neither the log nor the server's words have the key."""
     consent_id = stage.room.office.register(both(stage, 1, key)).consent_id
     assert ask(stage, 1, consent_id).yuan in LEVELS
     text = json.dumps(stage.room.entries()) + stage.room.log.read_text()
@@ -87,13 +87,8 @@ def test_tightened_caps_hold_for_what_was_registered_before(stage: Stage, tmp_pa
         stage.consent(9, days=11)
     assert ask(stage, 8, short).yuan in LEVELS
     stage.room.stop()
-    for name, beyond in (
-        ("precredit_days_max = 31", 32),
-        ("precredit_uses_max = 5", 6),
-        ("monitoring_days_max = 365", 366),
-    ):
-        setting = name.partition(" ")[0]
-        path.write_text(text.replace(name, f"{setting} = {beyond}"))
+    for setting, cap in (("precredit_days_max", 31), ("precredit_uses_max", 5), ("monitoring_days_max", 365)):
+        path.write_text(text.replace(f"{setting} = {cap}", f"{setting} = {cap + 1}"))
         with pytest.raises(RuntimeError, match=setting):
             stage.room.start()
     path.write_text(text)

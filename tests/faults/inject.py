@@ -20,8 +20,10 @@ from tests.faults.verdict import Broken
 
 ROOT = Path(__file__).resolve().parents[2]
 # What changes a file or a folder. `openat` is among them because it creates.
-CALLS = ("openat", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "mkdir", "mkdirat", "link", "linkat")
-CALLS += ("rename", "renameat", "renameat2", "unlink", "unlinkat")
+CALLS = (
+    *("openat", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "mkdir", "mkdirat", "link", "linkat"),
+    *("rename", "renameat", "renameat2", "unlink", "unlinkat"),
+)
 INJECTED = ("EIO", "ENOSPC", "SIGKILL")
 _CALL = re.compile(r"(\d+) +(\w+)\(")
 TIMEOUT_S = 120.0

@@ -136,17 +136,21 @@ def _write_checkpoint(folder: Path, data: bytes) -> None:
     new, source = _parse(text), FolderSource(folder)
     if _read_root(source, new) != new.root:
         raise ProofInvalid("the tiles do not lead to the checkpoint's root")
-    if (folder / CHECKPOINT).exists():
-        old = source.checkpoint()
-        _check_extends(source, _parse(old), new)
-        if {*Note.parse(text).signatures} <= {*Note.parse(old).signatures} and _parse(old) == new:
-            return  # adds nothing; what is there may have more cosignatures
-    write_durably(folder / CHECKPOINT, data)
+    if not (folder / CHECKPOINT).exists() or _adds(source, text, new):
+        write_durably(folder / CHECKPOINT, data)
+    # Done whatever was there: an export that was killed here before is finished by the next.
     for tile in tiles_in(new.size, new.size, new.size):
         if tile.width < TILE_WIDTH:
             _remove_shorter(folder, tile)
     if bundle := tile_of(ENTRIES, new.size // TILE_WIDTH, new.size):
         _remove_shorter(folder, bundle)
+
+
+def _adds(source: LogSource, text: str, new: Checkpoint) -> bool:
+    """Whether a checkpoint says more than the one that is there, which may have more cosignatures."""
+    old = source.checkpoint()
+    _check_extends(source, _parse(old), new)
+    return _parse(old) != new or not {*Note.parse(text).signatures} <= {*Note.parse(old).signatures}
 
 
 def _read_root(source: LogSource, checkpoint: Checkpoint) -> bytes:

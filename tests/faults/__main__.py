@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from tests.faults import inject
+from tests.faults.scenes import SCENES
 
 
 def main() -> int:
@@ -21,25 +23,29 @@ def main() -> int:
     if why := inject.refusal():
         console.print(f"skipped: {why}")
         return 0
-    counted = inject.count()
-    faults = inject.some_faults(counted, each) if each else inject.all_faults(counted)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        verdicts = list(track(threads.map(inject.hurt, faults), "hurting", total=len(faults)))
-    broken = [verdict for verdict in verdicts if verdict.startswith("BROKEN")]
-    console.print(_table(counted, faults, verdicts))
+    broken: list[str] = []
+    for scene in SCENES:
+        counted = inject.count(scene)
+        faults = inject.some_faults(counted, each) if each else inject.all_faults(counted)
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            found = threads.map(partial(inject.hurt, scene), faults)
+            verdicts = list(track(found, scene.name, total=len(faults)))
+        console.print(_table(scene.name, counted, faults, verdicts))
+        broken += [verdict for verdict in verdicts if verdict.startswith("BROKEN")]
+        console.print(f"{len(faults)} runs, each checked whole and led to its end")
     for words in broken:
         console.print(words)
-    console.print(f"{len(faults)} runs, each checked whole and played to its end; {len(broken)} broken")
+    console.print(f"{len(broken)} broken")
     return 1 if broken else 0
 
 
-def _table(counted: dict[str, int], faults: list[inject.Fault], verdicts: list[str]) -> Table:
-    columns = ("answered", "closed", "not started", "killed", "not met", "BROKEN")
-    table = Table(title="call × injected × what became of it", title_justify="left", box=None, pad_edge=False)
-    for name in ("call", "in a clean run", "injected", *columns):
-        table.add_column(name, justify="left" if name in ("call", "injected") else "right")
+def _table(name: str, counted: dict[str, int], faults: list[inject.Fault], verdicts: list[str]) -> Table:
+    columns = ("answered", "closed", "refused", "not started", "killed", "not met", "BROKEN")
+    table = Table(title=f"{name}: call × injected × what became of it", title_justify="left", box=None, pad_edge=False)
+    for column in ("call", "in a clean run", "injected", *columns):
+        table.add_column(column, justify="left" if column in ("call", "injected") else "right")
     for call, injected, found in inject.tally(faults, verdicts):
-        table.add_row(call, str(counted[call]), injected, *(str(found[name] or "·") for name in columns))
+        table.add_row(call, str(counted[call]), injected, *(str(found[word] or "·") for word in columns))
     return table
 
 

@@ -1,4 +1,4 @@
-"""strace as the hand that hurts: the k-th call of a kind, on the database's own files, fails or never returns.
+"""strace as the hand that hurts: the k-th call of a kind, on a scene's own files, fails or never returns.
 
 A clean run is counted first; then each run hurts one call. strace counts for each thread apart, so the k-th call of
 whichever thread comes that far is the one. Nothing else of the process is touched: not its libraries, not its pipes.
@@ -7,25 +7,26 @@ whichever thread comes that far is the one. Nothing else of the process is touch
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from audit.errors import HeixiaError
-from tests.faults.story import BAD_START, database
-from tests.faults.verdict import Broken, Told, check
+from tests.faults.scenes import KILLED, Done, Scene
+from tests.faults.verdict import Broken
 
 ROOT = Path(__file__).resolve().parents[2]
 # What changes a file or a folder. `openat` is among them because it creates.
-CALLS = ("openat", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "rename", "link", "unlink", "mkdir")
+CALLS = (
+    *("openat", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "mkdir", "mkdirat", "link", "linkat"),
+    *("rename", "renameat", "renameat2", "unlink", "unlinkat"),
+)
 INJECTED = ("EIO", "ENOSPC", "SIGKILL")
 _CALL = re.compile(r"(\d+) +(\w+)\(")
 TIMEOUT_S = 120.0
-KILLED = -9
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ def refusal() -> str | None:
     return f"strace may not trace here: {done.stderr.strip()[:100]}" if done.returncode else None
 
 
-def count() -> dict[str, int]:
+def count(scene: Scene) -> dict[str, int]:
     """How often a clean run makes each call, on the thread that makes it most."""
-    with story_folder() as folder:
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        scene.prepare(folder)
         trace = folder / "trace"
-        done = run(folder, "-o", str(trace), "-e", f"trace={','.join(f'?{call}' for call in CALLS)}")
+        done = run(scene, folder, "-o", str(trace), "-e", f"trace={','.join(f'?{call}' for call in CALLS)}")
         if done.returncode:
             raise RuntimeError(f"the clean run failed: {done.stderr[-500:]}")
         by_thread: dict[str, Counter[str]] = defaultdict(Counter)
@@ -87,56 +90,30 @@ def some_faults(counted: dict[str, int], each: int) -> list[Fault]:
     return chosen
 
 
-def hurt(fault: Fault) -> str:
-    """Runs the story with one fault and judges what it left: `answered`, `closed`, `not started`, `killed`, or why not.
-
-    `answered`: every change got its answer, for the call was one that SQLite or the anchor can do without.
-    """
-    with story_folder() as folder:
+def hurt(scene: Scene, fault: Fault) -> str:
+    """Runs a scene with one fault and judges what it left; `not met` where the run made fewer such calls."""
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        scene.prepare(folder)
         trace = folder / "trace"
-        done = run(folder, "-o", str(trace), "-e", f"trace={fault.call}", "-e", fault.option)
-        told = Told.parse(done.stdout.splitlines())
+        done = run(scene, folder, "-o", str(trace), "-e", f"trace={fault.call}", "-e", fault.option)
         hit = "(INJECTED)" in trace.read_text() or done.returncode == KILLED
         try:
-            check(folder, told)
+            word = scene.judge(folder, done)
         except (Broken, HeixiaError) as error:
-            return f"BROKEN: {error} {fault}"
-        if not hit:
-            return "not met"
-        if done.returncode == KILLED:
-            return "killed"
-        if done.returncode == BAD_START:
-            return "not started"
-        if done.returncode:
-            return f"BROKEN: exit {done.returncode}: {done.stderr[-300:]} {fault}"
-        return "closed" if told.unknown else "answered"
+            return f"BROKEN: {scene.name} {fault}: {error}"
+        return word if hit else "not met"
 
 
-def run(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """The story as a process under strace, which sees the files of the database and the anchor alone."""
-    command = [*under(folder), *options]
-    command += [sys.executable, "-m", "tests.faults.story", str(folder), str(folder / "anchor")]
+def run(scene: Scene, folder: Path, *options: str) -> Done:
+    """A scene's program under strace."""
+    command = [*under(scene.paths(folder)), *options, *scene.command(folder)]
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
-def under(folder: Path) -> list[str]:
-    """The strace that sees the files of a folder's database and anchor, and of no others."""
-    base, anchor = database(folder), folder / "anchor"
-    paths = [base, Path(f"{base}-wal"), Path(f"{base}-shm"), folder, anchor]
-    paths += [anchor / "checkpoint", anchor / "checkpoint.new"]
+def under(paths: Sequence[Path]) -> list[str]:
+    """The strace that sees these files and folders, and no others."""
     return ["strace", "-f", "-qq", *(word for path in paths for word in ("-P", str(path)))]
-
-
-def story_folder() -> "_Folder":
-    """A fresh folder with room for database and anchor."""
-    return _Folder()
-
-
-class _Folder(tempfile.TemporaryDirectory[str]):
-    def __enter__(self) -> Path:  # type: ignore[override]
-        folder = Path(super().__enter__())
-        (folder / "anchor").mkdir()
-        return folder
 
 
 def tally(faults: Sequence[Fault], verdicts: Sequence[str]) -> Iterator[tuple[str, str, Counter[str]]]:

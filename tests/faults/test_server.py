@@ -16,7 +16,8 @@ from enclave_api.client.application import Limit
 from enclave_api.client.connection import Refused
 from enclave_api.errors import ConnectionFailed
 from enclave_api.home import Home
-from tests.faults.inject import KILLED, Fault, refusal, under
+from tests.faults.inject import Fault, refusal, under
+from tests.faults.scenes import KILLED, LedgerScene
 from tests.integration.conftest import Stage
 from tests.integration.test_kill_and_restart import Asked, ask, check_log
 from tests.room import Room
@@ -82,7 +83,15 @@ def call_all(stage: Stage, todo: list[Asked]) -> dict[Asked, Limit]:
 def hand(room: Room, fault: Fault) -> Iterator[None]:
     """strace, at a server that runs, on the files of its database and anchor; it ends with the server."""
     assert room.process is not None
-    command = [*under(room.home.path), "-o", "/dev/null", "-e", f"trace={fault.call}", "-e", fault.option]
+    command = [
+        *under(LedgerScene().paths(room.home.path)),
+        "-o",
+        "/dev/null",
+        "-e",
+        f"trace={fault.call}",
+        "-e",
+        fault.option,
+    ]
     command = [word for word in command if word != "-qq"] + ["-p", str(room.process.pid)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None

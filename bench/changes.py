@@ -31,6 +31,7 @@ from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
 from model_registry import tables as registry
 from sandbox import calls, tables
 from sandbox.calls import CallKey, Kept
+from sandbox.consent_life import Uses
 from sandbox.consent_store import spend_use
 from sandbox.disclosure import charge, price_milli
 from sandbox.subject_keys import ensure_subject_cipher
@@ -207,7 +208,7 @@ class Call:
         request_hash = self.request_hash
         if calls.find(connection, request_hash) is not None:
             raise Known
-        use = spend_use(connection, consent.id, MAX_USES)
+        use = spend_use(connection, consent.id, Uses(0, MAX_USES), position.time)
         input_hash = KEYS.input_hash(consent.tag.encode(), product.version.encode(), str(self.number).encode())
         calls.limit_for(connection, KEYS, input_hash)  # never answered before, and looked for all the same
         bill = {"tag": consent.tag, "institution": product.institution, "year": position.time.year}

@@ -14,7 +14,8 @@ from audit.event import (
     SubjectErased,
 )
 from audit.findings import Findings
-from sandbox.consent import CAPS, DAY_SECONDS, Change, State, next_state
+from sandbox.consent import CAPS, DAY_SECONDS
+from sandbox.consent_life import Change, State, next_state
 from sandbox.errors import ConsentTransition
 from sandbox.replay.state import ConsentNow, Room
 

@@ -6,7 +6,7 @@ from sys import intern
 
 from audit.event import ConsentGranted, VersionSubmitted, parse_time
 from model_registry.lifecycle import State as VersionState
-from sandbox.consent import State as ConsentState
+from sandbox.consent_life import State as ConsentState
 
 
 @dataclass(slots=True)

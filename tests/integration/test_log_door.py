@@ -108,7 +108,7 @@ def test_a_stop_is_graceful(room: Room) -> None:
     assert "Traceback" not in room.log.read_text()
 
 
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:99999", "192.0.2.1:1"])
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999"])
 def test_an_address_that_cannot_be_had(tmp_path: Path, address: str) -> None:
     """A start that cannot show the log where it is told to says so and ends."""
     with pytest.raises(NotServing, match="--log-listen"):

@@ -72,7 +72,7 @@ def test_the_verifier_knows_a_real_log(verify: Verify) -> None:
     assert verify(log).returncode == 1
 
 
-@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 1000, 65_536, 70_000])
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 1000, 70_000])
 def test_exports_are_verified(verify: Verify, tmp_path: Path, size: int) -> None:
     """An export of any size passes: signature, root, every entry, proofs of inclusion and consistency."""
     export(MemorySource(size, signer=hybrid_signer()), tmp_path)

@@ -1,6 +1,7 @@
 """ML-DSA-44 signatures of checkpoints: another program's, ours beside Ed25519, and what must not pass."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
@@ -9,12 +10,22 @@ from hypothesis import strategies as st
 
 from audit.errors import ProofInvalid
 from audit.merkle import EMPTY_ROOT, leaf_hash
-from audit.note import COSIGNATURE, ML_DSA_44, Checkpoint, Note, NoteSigner, NoteVerifier, encode_base64
+from audit.note import (
+    COSIGNATURE,
+    ML_DSA_44,
+    SCHEMES,
+    Checkpoint,
+    Note,
+    NoteSigner,
+    NoteVerifier,
+    decode_base64,
+    encode_base64,
+)
 from audit.policy import Policy
-from audit.signature import TIME_MAX, signed_at, tree_message
+from audit.signature import KEY_ID_BYTES, TIME_MAX, signed_at, tree_message
 from tests.unit.audit.test_policy import cosign
 from tests.unit.audit.test_policy import witness as ed25519_witness
-from tests.unit.audit.vectors import ORIGIN, hybrid_signer, signer
+from tests.unit.audit.vectors import ORIGIN, examples, hybrid_signer, needs_vectors, signer
 
 ROOT = leaf_hash(b"testonly")
 TORCHWOOD = Path(__file__).parent / "data" / "torchwood_ml_dsa_44.note"
@@ -227,6 +238,20 @@ def test_thirty_two_of_everything() -> None:
     lines += [f"group g 16 {' '.join(f'g{n}' for n in range(31))} w31", "quorum g", ""]
     policy = Policy.parse("\n".join(lines))
     assert (len(policy.logs), len(policy.witnesses), len(policy.groups)) == (32, 32, 32)
+
+
+@needs_vectors
+@pytest.mark.parametrize("case", examples("cosignature_times"), ids=lambda case: case["desc"])
+def test_times_of_cosignatures(case: dict[str, Any]) -> None:
+    """The examples' times are read; what is no cosignature has none."""
+    if case["expected"] == "valid":
+        payload = decode_base64(case["signature"])[KEY_ID_BYTES:]
+        assert len(payload) == SCHEMES[COSIGNATURE].payload_bytes
+        assert signed_at(payload) == case["time"]
+    else:
+        note = f"{CHECKPOINT.text}\n\u2014 a.example {case['signature']}\n"
+        with pytest.raises(ProofInvalid):
+            Note.parse(note).verify([ed25519_witness("a")])
 
 
 def test_a_log_names_the_keys_that_signed() -> None:

@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from audit.batch import BatchWriter
 from audit.errors import EntryUnknown, LedgerCorrupt, LogUnreachable, ProofInvalid
-from audit.export import files_of, write_file
+from audit.export import entries_in, files_of, write_file
 from audit.http_source import HttpSource
 from audit.merkle import leaf_hash, tree_hash
 from audit.note import NOTE_BYTES_MAX, Checkpoint, Note
 from audit.source import CHECKPOINT, DatabaseSource, FolderSource
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, decode_bundle, decode_tile, tiles_of
-from tests.unit.audit.ledgers import execute, fill
+from tests.unit.audit.ledgers import execute, fill, spend
 from tests.unit.audit.memory import MemorySource
 from tests.unit.audit.test_merkle import WORDS
-from tests.unit.audit.vectors import TLOG, needs_vectors
+from tests.unit.audit.vectors import ORIGIN, TLOG, Clock, needs_vectors, signer
 
 
 @pytest.fixture
@@ -63,6 +64,21 @@ def test_an_empty_database(engine: Engine) -> None:
 def test_a_checkpoint_of_one_s_own(filled: Engine) -> None:
     """A database is read under another checkpoint than its head's where one is given."""
     assert DatabaseSource(filled, lambda: "published").checkpoint() == "published"
+
+
+def test_a_log_that_grows_while_it_is_read(engine: Engine, tmp_path: Path) -> None:
+    """An export is of one checkpoint, read at its beginning, whatever is appended before its end."""
+    fill(engine, 300).close()
+    files = files_of(DatabaseSource(engine))
+    seen = dict([next(files)])
+    batches = BatchWriter(engine, signer(), ORIGIN, Clock())
+    batches.write([spend(f"later {number}") for number in range(300)])
+    batches.close()
+    seen.update(files)
+    for path, data in seen.items():
+        write_file(tmp_path, path, data)
+    assert seen.keys() == {CHECKPOINT, *(tile.path for tile in tiles_of(300))}
+    assert entries_in(tmp_path) == [range(300)]
 
 
 def test_a_row_that_is_gone_is_not_there(filled: Engine) -> None:

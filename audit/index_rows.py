@@ -31,6 +31,7 @@ from audit.index_terms import (
     Entry,
     common_members,
     common_terms,
+    consent_terms,
     count_of,
     from_ms,
     key_of,
@@ -139,6 +140,7 @@ class Batch:
         self._days: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._counters: dict[bytes, tuple[int, int, int]] = {}
         self._findings: dict[tuple[str, str, int], tuple[int, int, int]] = {}
+        self._call_keys: dict[int, frozenset[bytes]] = {}
         self._first = place.size
         self._authorities: dict[str, int] = dict(connection.execute("SELECT name, ended FROM authority"))
 
@@ -195,11 +197,21 @@ class Batch:
         self._follow_consents(entry, index)
         consent = self._consent_of(entry)
         position = index % CHUNK
-        for key in _common_keys(*common_members(entry)).union(_key(*term) for term in own_terms(entry, consent)):
+        keys = _common_keys(*common_members(entry)).union([_key(*term) for term in own_terms(entry)])
+        if consent is not None:
+            keys |= self._keys_of(consent, entry["kind"])
+        for key in keys:
             self._postings[key].append(position)
         for code, fields, weight in sightings(entry, consent, index):
             self._count(code, fields, weight, index, ms)
         self._add_day(entry, ms)
+
+    def _keys_of(self, consent: ConsentFacts, kind: str) -> frozenset[bytes]:
+        if kind.startswith("consent."):
+            return frozenset(key_of(*term) for term in consent_terms(consent, kind))
+        if consent.granted not in self._call_keys:
+            self._call_keys[consent.granted] = frozenset(key_of(*term) for term in consent_terms(consent, kind))
+        return self._call_keys[consent.granted]
 
     def _count(self, code: str, fields: tuple[str, ...], weight: int, index: int, ms: int) -> None:
         rule = BY_CODE[code]

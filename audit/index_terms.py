@@ -48,7 +48,7 @@ class ConsentFacts:
 def read_entry(body: bytes) -> tuple[Entry, int | None]:
     """Read an entry's members and its time in Unix milliseconds; (kind `unreadable`, None) where that cannot be."""
     try:
-        entry = json.loads(body)
+        entry = json.loads(body.decode())
         if b"\\u" in body:
             json.dumps(entry, ensure_ascii=False).encode()  # half a character is no text
         return (entry, to_ms(parse_time(entry["time"]))) if isinstance(entry["kind"], str) else _UNREADABLE
@@ -74,13 +74,15 @@ def terms_of(entry: Entry, consent: ConsentFacts | None) -> Iterator[Term]:
         consent: the consent that it names by id or hash, where the log granted one.
     """
     yield from common_terms(*common_members(entry))
-    yield from own_terms(entry, consent)
+    yield from own_terms(entry)
+    if consent is not None:
+        yield from consent_terms(consent, entry["kind"])
 
 
 def common_members(entry: Entry) -> tuple[str, ...]:
     """The members that many entries have alike, for `common_terms`; "" where one is missing or no text."""
     repeated = "0" if entry.get("bits_milli") == 0 else ""
-    return (*(text_of(entry, name) for name in _COMMON), repeated)
+    return (*[value if type(value) is str else "" for value in map(entry.get, _COMMON)], repeated)
 
 
 def common_terms(*members: str) -> tuple[Term, ...]:
@@ -100,9 +102,8 @@ def common_terms(*members: str) -> tuple[Term, ...]:
     return tuple(term for term in found if term[1])
 
 
-def own_terms(entry: Entry, consent: ConsentFacts | None) -> Iterator[Term]:
-    """The terms of an entry's other members, and of the consent that it names; arguments as `terms_of`."""
-    kind = entry["kind"]
+def own_terms(entry: Entry) -> Iterator[Term]:
+    """The terms of an entry's other members."""
     products = entry.get("products")
     if isinstance(products, list):
         for product in products:
@@ -110,13 +111,16 @@ def own_terms(entry: Entry, consent: ConsentFacts | None) -> Iterator[Term]:
     yield from _texts("subject", entry.get("subject_tag"))
     for name in ("consent", "replaces"):
         yield from _texts("consent", entry.get(name))
-    if consent is not None:
-        yield "consent", consent.id
-        yield "institution", consent.institution
-        yield "subject", consent.tag
-        if kind.startswith("consent."):  # a call is about the one product that it asked for
-            for product in consent.products:
-                yield "product", product
+
+
+def consent_terms(consent: ConsentFacts, kind: str) -> Iterator[Term]:
+    """The terms that follow for an entry of a kind from the consent that it names."""
+    yield from _texts("consent", consent.id)
+    yield from _texts("institution", consent.institution)
+    yield from _texts("subject", consent.tag)
+    if kind.startswith("consent."):  # a call is about the one product that it asked for
+        for product in consent.products:
+            yield from _texts("product", product)
 
 
 def key_of(field: str, value: str) -> bytes:

@@ -202,7 +202,7 @@ class Cosigning:
         with self._telling:
             with self._changed:
                 note = job.note if self._has_quorum(job) and job.size >= self._told else None
-            if note is not None:
+            if note is not None and not self._closed.is_set():
                 self._told = job.size
                 self._observer.published(note, job.size)
 

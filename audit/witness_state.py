@@ -1,9 +1,9 @@
 """What a witness keeps, and the one step that checks, stores and cosigns.
 
     <state>/lock                         held while a witness runs
-    <state>/witness.key                  its key (0600), unless it lies elsewhere
-    <state>/witness.vkey                 the public key, to hand to the logs' operators
-    <state>/<origin hash>.checkpoint     the checkpoint cosigned last: log's line and the witness's own
+    <state>/witness.key                  its keys (0600), unless they lie elsewhere
+    <state>/witness.vkey                 the public keys, to hand to the logs' operators: Ed25519, ML-DSA-44
+    <state>/<origin hash>.checkpoint     the checkpoint cosigned last: the log's lines and the witness's own
 
 A witness is worth what it remembers: it must never cosign two trees that contradict each other. So a checkpoint is
 durable before its cosignature leaves, and a state that is damaged ends the start: a witness that began anew would
@@ -12,7 +12,7 @@ cosign whatever it was shown.
 
 import fcntl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
@@ -70,14 +70,14 @@ class State:
             cosigner = self._read_key(path) or self._make_key(path, name)
             if name and cosigner.name != name:
                 raise _unusable(path, f"the key is {cosigner.name}'s; leave --name out, or give another --state")
-            write_durably(self.folder / VKEY, f"{cosigner.verifier.vkey}\n".encode())
+            write_durably(self.folder / VKEY, "".join(f"{key.vkey}\n" for key in cosigner.verifiers).encode())
         except OSError as error:
             raise _unusable(path, error.strerror or "cannot be used") from error
         except ProofInvalid as error:
             raise _unusable(path, error.public or str(error)) from error
         return cosigner
 
-    def read(self, origin: str, key: NoteVerifier) -> tuple[Checkpoint, str] | None:
+    def read(self, origin: str, keys: Sequence[NoteVerifier]) -> tuple[Checkpoint, str] | None:
         """Read the checkpoint of a log that was cosigned last, and its note; None = never.
 
         Raises:
@@ -88,7 +88,8 @@ class State:
             with path.open("rb") as file:
                 text = file.read(NOTE_BYTES_MAX + 1).decode()
             note = Note.parse(text)
-            note.verify([key])
+            if keys[0] not in note.verify(keys):
+                raise ProofInvalid("not cosigned by the first key")
             checkpoint = Checkpoint.parse(note.text)
         except FileNotFoundError:
             return None
@@ -154,7 +155,7 @@ class Witness:
         self._logs: dict[str, _Log] = {}
         for origin in dict.fromkeys(log.name for log in policy.logs):
             keys = tuple(log for log in policy.logs if log.name == origin)
-            last, note = state.read(origin, cosigner.verifier) or (None, None)
+            last, note = state.read(origin, cosigner.verifiers) or (None, None)
             self._logs[origin] = _Log(keys, last, note)
         self._by_hash = {origin_hash(origin): log for origin, log in self._logs.items()}
 
@@ -164,7 +165,7 @@ class Witness:
         return {origin: log.last.size if log.last else None for origin, log in self._logs.items()}
 
     def add(self, body: bytes) -> tuple[Checkpoint, str]:
-        """Answer an add-checkpoint request: the checkpoint, durably kept, and the cosignature line.
+        """Answer an add-checkpoint request: the checkpoint, durably kept, and the cosignature lines.
 
         Checking and keeping are one step for each log, whoever else asks meanwhile.
 
@@ -177,11 +178,11 @@ class Witness:
         log = self._logs.get(origin) or _Log(())  # check declines what nobody has a key for
         with log.lock:
             accepted = check(submission, log.keys, log.last)
-            line = self._cosigner.cosign(accepted.text, int(self._clock()))
-            note = f"{accepted.text}\n{accepted.log_lines}{line}"
+            lines = self._cosigner.cosign(accepted.text, int(self._clock()))
+            note = f"{accepted.text}\n{accepted.log_lines}{lines}"
             self._state.write(origin, note)
             log.last, log.note = accepted.checkpoint, note
-        return accepted.checkpoint, line
+        return accepted.checkpoint, lines
 
     def latest(self, hashed_origin: str) -> str | None:
         """The checkpoint of a log that was cosigned last, by the origin's hash; None = never, or unknown."""

@@ -8,6 +8,7 @@ so a run that was cut off can be run again, as a client repeats a request that w
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -17,6 +18,7 @@ from audit.event import (
     ConsentGranted,
     ConsentRevoked,
     Decision,
+    EnclaveStarted,
     Event,
     Refusal,
     VersionAdmitted,
@@ -48,7 +50,7 @@ KEYS: Final = VaultKeys(*(bytes([number]) * 32 for number in range(1, 5)))
 _GRANT = Prepared(insert(tables.consent))
 _MINE = tables.consent.c.consent_id == bindparam("id")
 _STATE = Prepared(select(tables.consent.c.state).where(_MINE))
-_REVOKE = Prepared(update(tables.consent).where(_MINE).values(state="revoked"))
+_REVOKE = Prepared(update(tables.consent).where(_MINE).values(state=bindparam("now")))
 _SUBMITTED = select(registry.version.c.state).where(registry.version.c.version == bindparam("name"))
 _INDEX = Prepared(select(tables.consent.c.granted_index).where(_MINE))
 
@@ -62,21 +64,53 @@ def made_up(*parts: object) -> str:
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
+EVIDENCE: Final = made_up("evidence")
+ISOLATION: Final = "one-shot"
+
+
+def start(_: Connection, __: Position) -> tuple[Event, None]:
+    """What a server's start logs."""
+    return EnclaveStarted(EVIDENCE, "simulated", ISOLATION, "0.1.0"), None
+
+
 @dataclass(frozen=True)
 class Product:
     """A product and its one version."""
 
     institution: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """As the log names it."""
         return f"{self.institution}/loan"
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Its champion."""
         return f"{self.name}@1"
+
+    @cached_property
+    def bundle_hash(self) -> str:
+        """Of what stands for the sealed bundle."""
+        return hashlib.sha256(self._ciphertext).hexdigest()
+
+    @cached_property
+    def rules_hash(self) -> str:
+        """Of its rules."""
+        return made_up("rules", self.version)
+
+    @cached_property
+    def field_set_hash(self) -> str:
+        """Of the fields that it reads."""
+        return made_up("fields", self.name)
+
+    @cached_property
+    def _ciphertext(self) -> bytes:
+        return made_up("bundle", self.version).encode()
+
+    @cached_property
+    def _manifest(self) -> str:
+        return made_up("manifest", self.version)
 
     def launch(self) -> list[Change[None]]:
         """The changes that make the version champion, in order."""
@@ -85,14 +119,25 @@ class Product:
     def _submit(self, connection: Connection, position: Position) -> tuple[Event, None]:
         if connection.execute(_SUBMITTED, {"name": self.version}).first() is not None:
             raise Known
-        hashes = {name: made_up(name, self.version) for name in ("manifest_hash", "bundle_hash", "model_hash")}
         by = f"institution/{self.institution}/alice"
         row = {"version": self.version, "institution": self.institution, "product": self.name, "number": 1}
-        row |= {"state": "submitted", "manifest_jws": "", "bundle_hash": hashes["bundle_hash"], "submitted_by": by}
-        row |= {"submitted_at": int(position.time.timestamp() * 1000), "reasons": b""}
+        row |= {"state": "submitted", "manifest_jws": self._manifest, "bundle_hash": self.bundle_hash}
+        row |= {"submitted_by": by, "submitted_at": int(position.time.timestamp() * 1000), "reasons": b""}
         connection.execute(insert(registry.version).values(row))
-        rules_hash = made_up("rules", self.version)
-        return VersionSubmitted(self.institution, self.version, rules_hash=rules_hash, by=by, **hashes), None
+        bundle = {"version": self.version, "sealed_keys": b"", "ciphertext": self._ciphertext}
+        connection.execute(insert(registry.bundle).values(bundle))
+        return self._submitted(by), None
+
+    def _submitted(self, by: str) -> VersionSubmitted:
+        return VersionSubmitted(
+            institution=self.institution,
+            version=self.version,
+            manifest_hash=hashlib.sha256(self._manifest.encode()).hexdigest(),
+            bundle_hash=self.bundle_hash,
+            model_hash=made_up("model", self.version),
+            rules_hash=self.rules_hash,
+            by=by,
+        )
 
     def _admit(self, connection: Connection, _: Position) -> tuple[Event, None]:
         self._move(connection, "submitted", "admitted")
@@ -126,18 +171,18 @@ class Consent:
     company: int
     product: Product
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A UUID of version 4."""
         it = made_up("consent", self.number)
         return f"{it[:8]}-{it[8:12]}-4{it[13:16]}-8{it[17:20]}-{it[20:32]}"
 
-    @property
+    @cached_property
     def tag(self) -> str:
         """The company's, as the log names it."""
         return made_up("company", self.company)[:32]
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Of the signed artefact."""
         return made_up("artefact", self.number)
@@ -156,7 +201,7 @@ class Consent:
         """Ends it."""
         if _STATE.scalar(connection, id=self.id) != "granted":
             raise Known
-        _REVOKE.run(connection, id=self.id)
+        _REVOKE.run(connection, id=self.id, now="revoked")
         return ConsentRevoked(consent=self.id, by=f"authority/{AUTHORITY}", reason="withdrawn"), None
 
     def _row(self, begins: int, expires: int, index: int) -> dict[str, object]:
@@ -175,7 +220,7 @@ class Consent:
             products=(self.product.name,),
             purpose="precredit",
             subject_tag=self.tag,
-            field_set_hash=made_up("fields", self.product.name),
+            field_set_hash=self.product.field_set_hash,
             not_before=format_time(datetime.fromtimestamp(begins, UTC)),
             expires=format_time(datetime.fromtimestamp(expires, UTC)),
             max_uses=MAX_USES,
@@ -192,12 +237,12 @@ class Call:
     number: int
     consent: Consent
 
-    @property
+    @cached_property
     def request_hash(self) -> str:
         """As the log names it."""
         return digest(self.caller.encode(), str(self.number).encode())
 
-    @property
+    @cached_property
     def caller(self) -> str:
         """The institution's application."""
         return f"application/{self.consent.product.institution}/portal"
@@ -247,21 +292,21 @@ class Call:
             institution=product.institution,
             product=product.name,
             version=product.version,
-            bundle_hash=made_up("bundle_hash", product.version),
-            rules_hash=made_up("rules", product.version),
-            evidence_hash=made_up("evidence"),
+            bundle_hash=product.bundle_hash,
+            rules_hash=product.rules_hash,
+            evidence_hash=EVIDENCE,
             evidence_format="simulated",
             consent_hash=consent.hash,
             consent_index=granted,
             use=use,
             max_uses=MAX_USES,
             subject_tag=consent.tag,
-            field_set_hash=made_up("fields", product.name),
+            field_set_hash=product.field_set_hash,
             records_hash=made_up("records", self.number),
             outcome=outcome_commitment(outcome_salt(kept.salt), "offer" if kept.limit else "none"),
             limit=limit_commitment(kept.salt, kept.limit),
             bits_milli=PRICE,
             bits_total_milli=total,
-            isolation="one-shot",
+            isolation=ISOLATION,
             seq=seq,
         )

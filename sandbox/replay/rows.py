@@ -143,6 +143,12 @@ _VERSION_COLUMNS = (
 TABLES = (
     Table("consent", ("consent_id",), _CONSENT_COLUMNS, _consents),
     Table(
+        "artefact",
+        ("consent_id",),
+        (),
+        lambda room: (((name,), (), now.index) for name, now in room.consents.items()),
+    ),
+    Table(
         "revoked_authority",
         ("authority",),
         ("idx",),

@@ -20,7 +20,7 @@ from audit.ledger import Change, Ledger
 from audit.merkle import leaf_hash
 from audit.note import NoteSigner
 from audit.schema import open_engine
-from bench.changes import Call, Consent, Known, Product
+from bench.changes import Call, Consent, Known, Product, start
 from sandbox.errors import ConsentExhausted
 
 ORIGIN = "example.com/faults"
@@ -59,7 +59,7 @@ def open_story(
 
 async def play(ledger: Ledger, tell: Tell, writers: int = WRITERS) -> None:
     """Makes every change that was not made, telling what became of it; a refused call leaves a refusal."""
-    for number, change in enumerate(PRODUCT.launch()):
+    for number, change in enumerate([start, *PRODUCT.launch()]):
         await _attempt(ledger, tell, f"launch {number}", change)
     consents, numbers = iter(CONSENTS), iter(CALLS)
 

@@ -64,7 +64,7 @@ def test_an_answer_waits_for_the_disk(tmp_path: Path) -> None:
             answers += 1
         else:
             last = what
-    assert answers == 32
+    assert answers == 33
 
 
 @needs_strace
@@ -78,5 +78,5 @@ def test_one_sync_is_for_many_answers(tmp_path: Path) -> None:
         else:
             batches += (last, what) == ("written", "synced")
             last = what
-    assert answers == 32
+    assert answers == 33
     assert batches < answers

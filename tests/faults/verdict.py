@@ -1,28 +1,26 @@
 """What must hold after any fault: the log is whole, state is its replay, what was told is true, and it goes on."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
-from audit import store
 from audit.anchor import find_rollback
-from audit.event import ConsentGranted, Decision, Event, Refusal, VersionPromoted, decode
+from audit.event import ConsentGranted, Decision, Event, Refusal, decode
+from audit.findings import Verdict
 from audit.ledger import Ledger
-from audit.merkle import leaf_hash, tree_hash
-from audit.note import Checkpoint
+from audit.merkle import leaf_hash
 from audit.policy import Policy
 from bench.changes import MAX_USES, PRICE
-from model_registry import tables as registry
-from sandbox import tables
-from tests.faults.story import CALLS, CONSENTS, ORIGIN, SIGNER, open_story, play
+from enclave_api.fsck import check_home
+from enclave_api.home import Home
+from tests.faults.story import CALLS, CONSENTS, SIGNER, open_story, play
 
 TRUST = Policy((SIGNER.verifier,))
-_LAUNCH = ("version.submitted", "version.admitted", "version.approved", "version.promoted")
+_LAUNCH = ("enclave.started", "version.submitted", "version.admitted", "version.approved", "version.promoted")
 _GRANTS = {consent.id: f"grant {consent.number}" for consent in CONSENTS}
 _NUMBERS = {call.request_hash: call.number for call in CALLS}
 
@@ -88,54 +86,14 @@ def check(folder: Path, told: Told) -> int:
 
 
 def check_whole(engine: Engine, ledger: Ledger) -> list[Event]:
-    """The log re-derived from its entries; every table that they speak of is their replay."""
+    """Both verdicts of the check (docs/fsck.md) on the database, and SQLite's own; returns the events."""
     with engine.connect() as connection:
-        head = store.read_head(connection)
-        require(head is not None and head.size == ledger.size, "the head is another than the ledger's")
         require(connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok", "SQLite finds damage")
-    bodies = [body for _, body in ledger.entries(0, ledger.size)]
-    root = tree_hash([leaf_hash(body) for body in bodies])
-    require(TRUST.verify(ledger.checkpoint) == Checkpoint(ORIGIN, len(bodies), root), "the root is not the entries'")
-    read = [decode(body) for body in bodies]
-    times = [time for _, time in read]
-    require(times == sorted(times), "time goes back")
-    events = [event for event, _ in read]
-    check_state(engine, events, times[-1].year if times else 0)
-    return events
-
-
-def check_state(engine: Engine, events: Sequence[Event], year: int) -> None:
-    """Uses, budgets, sequences, answers and champions, each counted from the entries."""
-    decisions = {index: event for index, event in enumerate(events) if isinstance(event, Decision)}
-    uses = Counter(event.consent_index for event in decisions.values())
-    granted = {index: event.consent for index, event in enumerate(events) if isinstance(event, ConsentGranted)}
-    bits: Counter[str] = Counter()
-    for event in decisions.values():
-        bits[event.subject_tag] += event.bits_milli
-        require(bits[event.subject_tag] == event.bits_total_milli, "an entry's sum is not the sum")
-    numbered = [event.seq for event in events if isinstance(event, (Decision, Refusal))]
-    require(numbered == list(range(1, len(numbered) + 1)), "a number is missing or doubled")
-    with engine.connect() as connection:
-        consent, budget, call = tables.consent.c, tables.budget.c, tables.call.c
-        stored = {
-            row[0]: row[1:]
-            for row in connection.execute(select(consent.granted_index, consent.consent_id, consent.uses))
-        }
-        require(stored == {index: (name, uses[index]) for index, name in granted.items()}, "a use is not its entries'")
-        spent = {
-            (row[0], row[1]): row[2]
-            for row in connection.execute(select(budget.subject_tag, budget.year, budget.bits_milli))
-        }
-        require(spent == {(tag, year): sum_ for tag, sum_ in bits.items()}, "a budget is not its entries'")
-        last = connection.execute(select(tables.sequence.c.seq)).scalar()
-        require((last or 0) == len(numbered), "the next number is not the next")
-        answered = {row[0]: row[1] for row in connection.execute(select(call.idx, call.request_hash))}
-        require(
-            answered == {index: event.request_hash for index, event in decisions.items()}, "an answer without entry"
-        )
-        champions = connection.execute(select(registry.promotion.c.idx)).scalars().all()
-        promoted = [index for index, event in enumerate(events) if isinstance(event, VersionPromoted)]
-        require(champions == promoted, "a champion without entry")
+    report = check_home(Home(Path(str(engine.url.database)).parent), TRUST, lambda *_: None)
+    found = [f"{one.code} at {one.index}" for one in (*report.integrity.findings.listed, *report.completeness.listed)]
+    require(report.verdicts == (Verdict.SOUND, Verdict.SOUND), f"{report.verdicts}: {found}")
+    require(report.integrity.entries == ledger.size, "the ledger knows another size")
+    return [decode(body)[0] for _, body in ledger.entries(0, ledger.size)]
 
 
 def names_of(events: Sequence[Event]) -> list[str]:
@@ -155,7 +113,8 @@ def names_of(events: Sequence[Event]) -> list[str]:
 
 def check_told(leaves: Sequence[bytes], names: Sequence[str], told: Told) -> None:
     """What was answered is there, byte for byte and once; what was refused or not begun is not."""
-    once = [name for name in names if not name.startswith("refusal")]  # a call refused again is an entry again
+    # A call that is refused again, and a server that starts again, are entries again.
+    once = [name for name in names if not name.startswith("refusal") and name != "launch 0"]
     require(len(set(once)) == len(once), "a change was made twice")
     for name, (index, leaf) in told.made.items():
         require(index < len(leaves) and names[index] == name and leaves[index].hex() == leaf, f"{name} is lost")

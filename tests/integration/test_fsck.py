@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from enclave_api.cli.example import FIELDS
+from enclave_api.client.authority import Grant
 from enclave_api.client.bank import Bank
 from tests.integration.conftest import PRODUCT, Stage
 from tests.room import OPERATOR, Room, datasets_of, refused
@@ -36,9 +38,31 @@ def ask(stage: Stage, company: int, consent_id: str) -> None:
     stage.room.portal.request_limit(subject=stage.world.subjects[company], product=PRODUCT, consent_id=consent_id)
 
 
+def register(stage: Stage, company: int, **terms: Any) -> str:
+    """A consent with terms of its own; its id."""
+    grant = Grant(stage.world.subjects[company], "zhongyuan", [PRODUCT], datasets_of(FIELDS), **terms)
+    office = stage.room.office
+    return office.register(office.sign(grant, datetime.now(UTC))).consent_id
+
+
+def watch(stage: Stage, company: int) -> None:
+    """Consents that may be used at intervals, and one that takes another's place."""
+    often = {"purpose": "monitoring", "days": 365, "max_uses": 20}
+    old = register(stage, company, frequency=("month", 9), **often)
+    ask(stage, company, old)
+    new = register(stage, company, frequency=("week", 2), replaces=old, **often)
+    with refused("consent_superseded"):
+        ask(stage, company, old)
+    ask(stage, company, new)
+    ask(stage, company, new)
+    with refused("consent_too_frequent"):
+        ask(stage, company, new)
+
+
 def be_busy(stage: Stage, company: int) -> None:
     """A day at the room: every kind of entry that its doors can leave, refusals too."""
     room, office = stage.room, stage.room.office
+    watch(stage, company + 2)
     consent_id = stage.consent(company, uses=3)
     ask(stage, company, consent_id)
     office.pause(consent_id, "subject-request")

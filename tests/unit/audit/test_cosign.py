@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from audit.cosign import Cosigner
 from audit.errors import ProofInvalid
-from audit.note import Note, NoteVerifier
-from audit.signature import TIME_MAX
+from audit.note import COSIGNATURE, ML_DSA_44, Note, NoteVerifier
+from audit.signature import TIME_MAX, signed_at
 from tests.unit.audit.trees import Tree
 
 # transparency-dev/formats, witness/witness_test.go: a public test key
@@ -25,6 +25,20 @@ def test_the_known_cosignature_is_made_again() -> None:
     assert cosigner.verifier.vkey == VKEY
     assert cosigner.cosign(TEXT, 1679315147) == LINE
     assert Note.parse(f"{TEXT}\n{LINE}").verify([NoteVerifier.parse(VKEY)])
+
+
+def test_a_fresh_witness_signs_with_both_keys() -> None:
+    """Either verifies alone; over extension lines, which ML-DSA-44 does not cover, the other signs alone."""
+    made = Cosigner.generate("bank.example/w1")
+    tree = Tree(5)
+    note = Note.parse(f"{tree.text}\n{made.cosign(tree.text, 1679315147)}")
+    assert [key.type for key in made.verifiers] == [COSIGNATURE, ML_DSA_44]
+    for key in made.verifiers:
+        assert note.verify([key]) == (key,)
+        assert NoteVerifier.parse(key.vkey) == key
+    assert {signed_at(line.payload) for line in note.signatures} == {1679315147}
+    extended = f"{tree.text}more\n"
+    assert Note.parse(f"{extended}\n{made.cosign(extended, 5)}").verify(made.verifiers) == (made.verifier,)
 
 
 def test_a_private_key_is_read_as_it_is_written() -> None:
@@ -45,6 +59,9 @@ def test_a_private_key_is_read_as_it_is_written() -> None:
         PRIVATE.replace("+Ae", "+Be"),
         PRIVATE.replace("PRIVATE", "PUBLIC"),
         VKEY,
+        f"{PRIVATE}\n{PRIVATE}",
+        Cosigner.generate("Wit1").private.split("\n")[1],
+        f"{PRIVATE}\n" + Cosigner.generate("Wit2").private.split("\n")[1],
     ],
 )
 def test_a_malformed_private_key_is_refused(text: str) -> None:

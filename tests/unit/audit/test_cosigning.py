@@ -13,7 +13,7 @@ from audit.cosigning import Cosigning
 from audit.errors import CheckpointDeclined
 from audit.note import Checkpoint, Note
 from audit.policy import Policy
-from audit.witness import write_submission
+from audit.witness import lines_of, write_submission
 from audit.witness_client import Conflict, Contradicted, WitnessClient, WitnessFailed
 from audit.witness_state import State, Witness
 from tests.unit.audit.trees import Tree
@@ -39,7 +39,8 @@ class Local(WitnessClient):
         if self.away.is_set():
             raise WitnessFailed("no answer")
         try:
-            return self.witness.add(write_submission(old, proof, checkpoint))[1]
+            lines = self.witness.add(write_submission(old, proof, checkpoint))[1]
+            return lines_of(Note.parse(checkpoint + lines), [self.verifier])
         except CheckpointDeclined as declined:
             if declined.size is not None:
                 raise Conflict(declined.size) from declined

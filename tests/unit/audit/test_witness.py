@@ -110,14 +110,15 @@ def test_a_real_log_is_answered_as_a_real_witness_answers_it(folder: Path) -> No
 
 def test_a_log_grows_under_its_witness(witness: Witness, folder: Path) -> None:
     """From nothing to 0, 1, 5, 5 again and 300 entries: each time a cosignature that verifies, and it is served."""
-    key = (folder / "witness.vkey").read_text().strip()
+    keys = (folder / "witness.vkey").read_text().splitlines()
     old = 0
     for size in (0, 1, 5, 5, 300):
         tree = Tree(size)
         checkpoint, line = witness.add(tree.request(old))
         note = Note.parse(tree.checkpoint + line)
-        trust = Policy.parse(f"log {signer().verifier.vkey}\nwitness w {key}\nquorum w\n")
-        assert trust.verify(tree.checkpoint + line) == checkpoint == Checkpoint.parse(note.text)
+        for key in keys:
+            trust = Policy.parse(f"log {signer().verifier.vkey}\nwitness w {key}\nquorum w\n")
+            assert trust.verify(tree.checkpoint + line) == checkpoint == Checkpoint.parse(note.text)
         assert witness.latest(HASHED) == tree.checkpoint + line
         old = size
 

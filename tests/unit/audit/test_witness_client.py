@@ -77,11 +77,19 @@ def test_a_request_is_what_a_witness_reads() -> None:
 
     answer = saying(200, Cosigner.generate("stranger.example").cosign(TREE.text, NOW) + line, read=False)
     with answering(reply, "/submit") as client:
-        assert ask(client) == line
+        assert ask(client) == line.splitlines(keepends=True)[0]  # the other is of a key that the policy does not name
     ((path, body),) = seen
     read = Submission.parse(body)
     assert (path, read.old, list(read.proof)) == ("/submit/add-checkpoint", 5, TREE.proof(5))
     assert read.checkpoint.size == 7
+
+
+def test_a_policy_may_name_the_post_quantum_key() -> None:
+    """Then that line comes back, verified, and the Ed25519 one is one of an unknown key."""
+    lines = COSIGNER.cosign(TREE.text, NOW)
+    with answering(saying(200, lines)) as client:
+        other = WitnessClient("w1", COSIGNER.verifiers[1], client.url)
+        assert ask(other) == lines.splitlines(keepends=True)[1]
 
 
 WRONG = Cosigner.generate(COSIGNER.name)

@@ -25,15 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheixia/consent/v1/consent.proto\x12\x11heixia.consent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x02\n\x07\x43onsent\x12\x12\n\nconsent_id\x18\x01 \x01(\t\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.heixia.consent.v1.ConsentState\x12\x13\n\x0binstitution\x18\x03 \x01(\t\x12\x10\n\x08products\x18\x04 \x03(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12.\n\nnot_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04uses\x18\x08 \x01(\r\x12\x10\n\x08max_uses\x18\t \x01(\r\x12\x15\n\rgranted_index\x18\n \x01(\x04\x12\x14\n\x0c\x63onsent_hash\x18\x0b \x01(\t\"-\n\x16RegisterConsentRequest\x12\x13\n\x0b\x63onsent_jws\x18\x01 \x01(\x0c\"F\n\x17RegisterConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\"\'\n\x11GetConsentRequest\x12\x12\n\nconsent_id\x18\x01 \x01(\t\"A\n\x12GetConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\":\n\x14RevokeConsentRequest\x12\x12\n\nconsent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"S\n\x15RevokeConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\x12\r\n\x05index\x18\x02 \x01(\x04\"9\n\x13PauseConsentRequest\x12\x12\n\nconsent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"C\n\x14PauseConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\":\n\x14ResumeConsentRequest\x12\x12\n\nconsent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"D\n\x15ResumeConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\"-\n\x1aListSubjectConsentsRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"K\n\x1bListSubjectConsentsResponse\x12,\n\x08\x63onsents\x18\x01 \x03(\x0b\x32\x1a.heixia.consent.v1.Consent\"P\n\x16ListSubjectUsesRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x8b\x01\n\x03Use\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0binstitution\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x12\n\nconsent_id\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65partments\x18\x05 \x03(\t\x12\r\n\x05index\x18\x06 \x01(\x04\"X\n\x17ListSubjectUsesResponse\x12$\n\x04uses\x18\x01 \x03(\x0b\x32\x16.heixia.consent.v1.Use\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x1bGetSubjectDisclosureRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"k\n\nDisclosure\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x0c\n\x04year\x18\x02 \x01(\r\x12\x12\n\nbits_milli\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_milli\x18\x04 \x01(\x04\x12\x10\n\x08subjects\x18\x05 \x01(\x04\"R\n\x1cGetSubjectDisclosureResponse\x12\x32\n\x0b\x64isclosures\x18\x01 \x03(\x0b\x32\x1d.heixia.consent.v1.Disclosure\"&\n\x13\x45raseSubjectRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"%\n\x14\x45raseSubjectResponse\x12\r\n\x05index\x18\x01 \x01(\x04*\xf2\x01\n\x0c\x43onsentState\x12\x1d\n\x19\x43ONSENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONSENT_STATE_GRANTED\x10\x01\x12\x18\n\x14\x43ONSENT_STATE_PAUSED\x10\x02\x12\x19\n\x15\x43ONSENT_STATE_REVOKED\x10\x03\x12\x1b\n\x17\x43ONSENT_STATE_EXHAUSTED\x10\x04\x12\x19\n\x15\x43ONSENT_STATE_EXPIRED\x10\x05\x12\x1c\n\x18\x43ONSENT_STATE_SUPERSEDED\x10\x06\x12\x1d\n\x19\x43ONSENT_STATE_INVALIDATED\x10\x07\x32\xb8\x07\n\x0e\x43onsentService\x12h\n\x0fRegisterConsent\x12).heixia.consent.v1.RegisterConsentRequest\x1a*.heixia.consent.v1.RegisterConsentResponse\x12Y\n\nGetConsent\x12$.heixia.consent.v1.GetConsentRequest\x1a%.heixia.consent.v1.GetConsentResponse\x12\x62\n\rRevokeConsent\x12\'.heixia.consent.v1.RevokeConsentRequest\x1a(.heixia.consent.v1.RevokeConsentResponse\x12_\n\x0cPauseConsent\x12&.heixia.consent.v1.PauseConsentRequest\x1a\'.heixia.consent.v1.PauseConsentResponse\x12\x62\n\rResumeConsent\x12\'.heixia.consent.v1.ResumeConsentRequest\x1a(.heixia.consent.v1.ResumeConsentResponse\x12t\n\x13ListSubjectConsents\x12-.heixia.consent.v1.ListSubjectConsentsRequest\x1a..heixia.consent.v1.ListSubjectConsentsResponse\x12h\n\x0fListSubjectUses\x12).heixia.consent.v1.ListSubjectUsesRequest\x1a*.heixia.consent.v1.ListSubjectUsesResponse\x12w\n\x14GetSubjectDisclosure\x12..heixia.consent.v1.GetSubjectDisclosureRequest\x1a/.heixia.consent.v1.GetSubjectDisclosureResponse\x12_\n\x0c\x45raseSubject\x12&.heixia.consent.v1.EraseSubjectRequest\x1a\'.heixia.consent.v1.EraseSubjectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheixia/consent/v1/consent.proto\x12\x11heixia.consent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x02\n\x07\x43onsent\x12\x12\n\nconsent_id\x18\x01 \x01(\t\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.heixia.consent.v1.ConsentState\x12\x13\n\x0binstitution\x18\x03 \x01(\t\x12\x10\n\x08products\x18\x04 \x03(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12.\n\nnot_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04uses\x18\x08 \x01(\r\x12\x10\n\x08max_uses\x18\t \x01(\r\x12\x15\n\rgranted_index\x18\n \x01(\x04\x12\x14\n\x0c\x63onsent_hash\x18\x0b \x01(\t\"-\n\x16RegisterConsentRequest\x12\x13\n\x0b\x63onsent_jws\x18\x01 \x01(\x0c\"F\n\x17RegisterConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\"\'\n\x11GetConsentRequest\x12\x12\n\nconsent_id\x18\x01 \x01(\t\"A\n\x12GetConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\":\n\x14RevokeConsentRequest\x12\x12\n\nconsent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"S\n\x15RevokeConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\x12\r\n\x05index\x18\x02 \x01(\x04\"9\n\x13PauseConsentRequest\x12\x12\n\nconsent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"C\n\x14PauseConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\":\n\x14ResumeConsentRequest\x12\x12\n\nconsent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"D\n\x15ResumeConsentResponse\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\"-\n\x1aListSubjectConsentsRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"}\n\x1bListSubjectConsentsResponse\x12\x33\n\x08\x63onsents\x18\x01 \x03(\x0b\x32!.heixia.consent.v1.SubjectConsent\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x0eSubjectConsent\x12+\n\x07\x63onsent\x18\x01 \x01(\x0b\x32\x1a.heixia.consent.v1.Consent\x12\x11\n\tauthority\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65partments\x18\x03 \x03(\t\x12\x0e\n\x06\x65rased\x18\x04 \x01(\x08\"P\n\x16ListSubjectUsesRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xe0\x01\n\x03Use\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0binstitution\x18\x02 \x01(\t\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x12\n\nconsent_id\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65partments\x18\x05 \x03(\t\x12\r\n\x05index\x18\x06 \x01(\x04\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12.\n\x07outcome\x18\x08 \x01(\x0e\x32\x1d.heixia.consent.v1.UseOutcome\x12\x12\n\nbits_milli\x18\t \x01(\x04\"\x92\x01\n\x17ListSubjectUsesResponse\x12$\n\x04uses\x18\x01 \x03(\x0b\x32\x16.heixia.consent.v1.Use\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x04\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x18GetSubjectReceiptRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\"f\n\x19GetSubjectReceiptResponse\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\t\x12+\n\x07opening\x18\x03 \x01(\x0b\x32\x1a.heixia.consent.v1.Opening\"?\n\x07Opening\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\x17\n\nlimit_yuan\x18\x02 \x01(\x06H\x00\x88\x01\x01\x42\r\n\x0b_limit_yuan\".\n\x1bGetSubjectDisclosureRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"k\n\nDisclosure\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x0c\n\x04year\x18\x02 \x01(\r\x12\x12\n\nbits_milli\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_milli\x18\x04 \x01(\x04\x12\x10\n\x08subjects\x18\x05 \x01(\x04\"R\n\x1cGetSubjectDisclosureResponse\x12\x32\n\x0b\x64isclosures\x18\x01 \x03(\x0b\x32\x1d.heixia.consent.v1.Disclosure\"&\n\x13\x45raseSubjectRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"6\n\x14\x45raseSubjectResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07removed\x18\x02 \x01(\x08\";\n\x16RevokeAuthorityRequest\x12\x11\n\tauthority\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"(\n\x17RevokeAuthorityResponse\x12\r\n\x05index\x18\x01 \x01(\x04*\xf2\x01\n\x0c\x43onsentState\x12\x1d\n\x19\x43ONSENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONSENT_STATE_GRANTED\x10\x01\x12\x18\n\x14\x43ONSENT_STATE_PAUSED\x10\x02\x12\x19\n\x15\x43ONSENT_STATE_REVOKED\x10\x03\x12\x1b\n\x17\x43ONSENT_STATE_EXHAUSTED\x10\x04\x12\x19\n\x15\x43ONSENT_STATE_EXPIRED\x10\x05\x12\x1c\n\x18\x43ONSENT_STATE_SUPERSEDED\x10\x06\x12\x1d\n\x19\x43ONSENT_STATE_INVALIDATED\x10\x07*s\n\nUseOutcome\x12\x1b\n\x17USE_OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11USE_OUTCOME_OFFER\x10\x01\x12\x18\n\x14USE_OUTCOME_NO_OFFER\x10\x02\x12\x17\n\x13USE_OUTCOME_UNKNOWN\x10\x03\x32\x92\t\n\x0e\x43onsentService\x12h\n\x0fRegisterConsent\x12).heixia.consent.v1.RegisterConsentRequest\x1a*.heixia.consent.v1.RegisterConsentResponse\x12Y\n\nGetConsent\x12$.heixia.consent.v1.GetConsentRequest\x1a%.heixia.consent.v1.GetConsentResponse\x12\x62\n\rRevokeConsent\x12\'.heixia.consent.v1.RevokeConsentRequest\x1a(.heixia.consent.v1.RevokeConsentResponse\x12_\n\x0cPauseConsent\x12&.heixia.consent.v1.PauseConsentRequest\x1a\'.heixia.consent.v1.PauseConsentResponse\x12\x62\n\rResumeConsent\x12\'.heixia.consent.v1.ResumeConsentRequest\x1a(.heixia.consent.v1.ResumeConsentResponse\x12t\n\x13ListSubjectConsents\x12-.heixia.consent.v1.ListSubjectConsentsRequest\x1a..heixia.consent.v1.ListSubjectConsentsResponse\x12h\n\x0fListSubjectUses\x12).heixia.consent.v1.ListSubjectUsesRequest\x1a*.heixia.consent.v1.ListSubjectUsesResponse\x12n\n\x11GetSubjectReceipt\x12+.heixia.consent.v1.GetSubjectReceiptRequest\x1a,.heixia.consent.v1.GetSubjectReceiptResponse\x12w\n\x14GetSubjectDisclosure\x12..heixia.consent.v1.GetSubjectDisclosureRequest\x1a/.heixia.consent.v1.GetSubjectDisclosureResponse\x12_\n\x0c\x45raseSubject\x12&.heixia.consent.v1.EraseSubjectRequest\x1a\'.heixia.consent.v1.EraseSubjectResponse\x12h\n\x0fRevokeAuthority\x12).heixia.consent.v1.RevokeAuthorityRequest\x1a*.heixia.consent.v1.RevokeAuthorityResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'heixia.consent.v1.consent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSENTSTATE']._serialized_start=1785
-  _globals['_CONSENTSTATE']._serialized_end=2027
+  _globals['_CONSENTSTATE']._serialized_start=2447
+  _globals['_CONSENTSTATE']._serialized_end=2689
+  _globals['_USEOUTCOME']._serialized_start=2691
+  _globals['_USEOUTCOME']._serialized_end=2806
   _globals['_CONSENT']._serialized_start=88
   _globals['_CONSENT']._serialized_end=394
   _globals['_REGISTERCONSENTREQUEST']._serialized_start=396
@@ -59,23 +61,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSUBJECTCONSENTSREQUEST']._serialized_start=1026
   _globals['_LISTSUBJECTCONSENTSREQUEST']._serialized_end=1071
   _globals['_LISTSUBJECTCONSENTSRESPONSE']._serialized_start=1073
-  _globals['_LISTSUBJECTCONSENTSRESPONSE']._serialized_end=1148
-  _globals['_LISTSUBJECTUSESREQUEST']._serialized_start=1150
-  _globals['_LISTSUBJECTUSESREQUEST']._serialized_end=1230
-  _globals['_USE']._serialized_start=1233
-  _globals['_USE']._serialized_end=1372
-  _globals['_LISTSUBJECTUSESRESPONSE']._serialized_start=1374
-  _globals['_LISTSUBJECTUSESRESPONSE']._serialized_end=1462
-  _globals['_GETSUBJECTDISCLOSUREREQUEST']._serialized_start=1464
-  _globals['_GETSUBJECTDISCLOSUREREQUEST']._serialized_end=1510
-  _globals['_DISCLOSURE']._serialized_start=1512
-  _globals['_DISCLOSURE']._serialized_end=1619
-  _globals['_GETSUBJECTDISCLOSURERESPONSE']._serialized_start=1621
-  _globals['_GETSUBJECTDISCLOSURERESPONSE']._serialized_end=1703
-  _globals['_ERASESUBJECTREQUEST']._serialized_start=1705
-  _globals['_ERASESUBJECTREQUEST']._serialized_end=1743
-  _globals['_ERASESUBJECTRESPONSE']._serialized_start=1745
-  _globals['_ERASESUBJECTRESPONSE']._serialized_end=1782
-  _globals['_CONSENTSERVICE']._serialized_start=2030
-  _globals['_CONSENTSERVICE']._serialized_end=2982
+  _globals['_LISTSUBJECTCONSENTSRESPONSE']._serialized_end=1198
+  _globals['_SUBJECTCONSENT']._serialized_start=1200
+  _globals['_SUBJECTCONSENT']._serialized_end=1317
+  _globals['_LISTSUBJECTUSESREQUEST']._serialized_start=1319
+  _globals['_LISTSUBJECTUSESREQUEST']._serialized_end=1399
+  _globals['_USE']._serialized_start=1402
+  _globals['_USE']._serialized_end=1626
+  _globals['_LISTSUBJECTUSESRESPONSE']._serialized_start=1629
+  _globals['_LISTSUBJECTUSESRESPONSE']._serialized_end=1775
+  _globals['_GETSUBJECTRECEIPTREQUEST']._serialized_start=1777
+  _globals['_GETSUBJECTRECEIPTREQUEST']._serialized_end=1835
+  _globals['_GETSUBJECTRECEIPTRESPONSE']._serialized_start=1837
+  _globals['_GETSUBJECTRECEIPTRESPONSE']._serialized_end=1939
+  _globals['_OPENING']._serialized_start=1941
+  _globals['_OPENING']._serialized_end=2004
+  _globals['_GETSUBJECTDISCLOSUREREQUEST']._serialized_start=2006
+  _globals['_GETSUBJECTDISCLOSUREREQUEST']._serialized_end=2052
+  _globals['_DISCLOSURE']._serialized_start=2054
+  _globals['_DISCLOSURE']._serialized_end=2161
+  _globals['_GETSUBJECTDISCLOSURERESPONSE']._serialized_start=2163
+  _globals['_GETSUBJECTDISCLOSURERESPONSE']._serialized_end=2245
+  _globals['_ERASESUBJECTREQUEST']._serialized_start=2247
+  _globals['_ERASESUBJECTREQUEST']._serialized_end=2285
+  _globals['_ERASESUBJECTRESPONSE']._serialized_start=2287
+  _globals['_ERASESUBJECTRESPONSE']._serialized_end=2341
+  _globals['_REVOKEAUTHORITYREQUEST']._serialized_start=2343
+  _globals['_REVOKEAUTHORITYREQUEST']._serialized_end=2402
+  _globals['_REVOKEAUTHORITYRESPONSE']._serialized_start=2404
+  _globals['_REVOKEAUTHORITYRESPONSE']._serialized_end=2444
+  _globals['_CONSENTSERVICE']._serialized_start=2809
+  _globals['_CONSENTSERVICE']._serialized_end=3979
 # @@protoc_insertion_point(module_scope)

@@ -29,6 +29,7 @@ SIZE_CLASS_BYTES = 1024  # answers are padded to a multiple of this, whatever th
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PAGE_TOKEN = re.compile(r"00[0-9a-f]{14}")  # the log's indices are below 2**53
+_ORGANISATION = re.compile(r"[a-z][a-z0-9-]{1,62}")
 _PRODUCT = re.compile(r"[a-z][a-z0-9-]{1,62}/[a-z][a-z0-9-]{1,62}")
 # A closed list: whatever stands in the log stays there, and free text would carry names and numbers into it.
 REASONS = (
@@ -43,6 +44,13 @@ def uuid(text: str, member: str) -> str:
     """A lower-case UUID; raises RequestInvalid."""
     if not _UUID.fullmatch(text):
         raise RequestInvalid(member, public=f"{member} must be a lower-case UUID")
+    return text
+
+
+def organisation(text: str, member: str) -> str:
+    """An organisation's name; raises RequestInvalid."""
+    if not _ORGANISATION.fullmatch(text):
+        raise RequestInvalid(member, public=f"{member} must be 2 to 63 of a-z, 0-9 and -, a letter first")
     return text
 
 
@@ -131,6 +139,8 @@ def consent(domain: ConsentRecord) -> consent_pb2.Consent:
         max_uses=domain.max_uses,
         granted_index=domain.granted_index,
         consent_hash=domain.consent_hash,
+        frequency_unit=domain.quota.unit or "",
+        frequency=domain.quota.a_period or 0,
     )
 
 

@@ -106,12 +106,6 @@ class ConsentServicer(rpc.ConsentServiceServicer):
         index, removed = await self.eraser.erase(self._tag_of(request.subject), str(caller()))
         return pb.EraseSubjectResponse(index=index, removed=removed)
 
-    async def RevokeAuthority(self, request: pb.RevokeAuthorityRequest, context: Context) -> pb.RevokeAuthorityResponse:
-        """Ends an authority's standing; answers when durable."""
-        reason = converters.reason(request.reason)
-        index = await self.consents.revoke_authority(request.authority, str(caller()), reason)
-        return pb.RevokeAuthorityResponse(index=index)
-
     async def GetSubjectDisclosure(
         self, request: pb.GetSubjectDisclosureRequest, context: Context
     ) -> pb.GetSubjectDisclosureResponse:
@@ -122,6 +116,11 @@ class ConsentServicer(rpc.ConsentServiceServicer):
         await self._record(f"disclosure {tag or 'of all subjects'}")
         shown = [converters.disclosure(row, self.budget_milli) for row in rows]
         return pb.GetSubjectDisclosureResponse(disclosures=shown)
+
+    async def RevokeAuthority(self, request: pb.RevokeAuthorityRequest, context: Context) -> pb.RevokeAuthorityResponse:
+        """Ends an authority's standing; answers when durable."""
+        authority, reason = converters.organisation(request.authority, "authority"), converters.reason(request.reason)
+        return pb.RevokeAuthorityResponse(index=await self.consents.revoke_authority(authority, str(caller()), reason))
 
     def _disclosed(self, tag: str | None) -> list[Disclosed]:
         with self.consents.engine.connect() as connection:

@@ -157,6 +157,12 @@ TABLES = (
     Table(
         "subject_key", ("subject_tag",), (), lambda room: (((tag,), (), index) for tag, index in room.subjects.items())
     ),
+    Table(
+        "erased_subject",
+        ("subject_tag",),
+        ("idx",),
+        lambda room: (((tag,), (index,), index) for tag, index in room.erased.items()),
+    ),
     Table("version", ("version",), _VERSION_COLUMNS, _versions, _manifest_hashed),
     Table("bundle", ("version",), ("ciphertext",), _bundles, _bundle_hashed),
     Table(

@@ -14,8 +14,9 @@ from typing import Any
 from enclave_api.cli.example import FIELDS
 from enclave_api.client.authority import Grant
 from enclave_api.client.bank import Bank
+from enclave_api.client.subject import Subject
 from tests.integration.conftest import PRODUCT, Stage
-from tests.room import OPERATOR, Room, datasets_of, refused
+from tests.room import OFFICE, OPERATOR, Room, datasets_of, refused
 
 
 def fsck(*options: str | Path) -> tuple[int, dict[str, Any]]:
@@ -59,10 +60,25 @@ def watch(stage: Stage, company: int) -> None:
         ask(stage, company, new)
 
 
+def be_erased(stage: Stage, company: int) -> None:
+    """A company is erased and comes back; what it consented to before permits nothing."""
+    before = stage.consent(company, uses=3)
+    ask(stage, company, before)
+    stage.room.client(Subject, OFFICE).erase(stage.world.subjects[company])
+    with refused("subject_erased"):
+        ask(stage, company, before)
+    after = stage.consent(company, uses=2)
+    with refused("subject_erased"):
+        ask(stage, company, before)
+    ask(stage, company, after)
+    ask(stage, company, after)
+
+
 def be_busy(stage: Stage, company: int) -> None:
     """A day at the room: every kind of entry that its doors can leave, refusals too."""
     room, office = stage.room, stage.room.office
     watch(stage, company + 2)
+    be_erased(stage, company + 3)
     consent_id = stage.consent(company, uses=3)
     ask(stage, company, consent_id)
     office.pause(consent_id, "subject-request")

@@ -1,18 +1,16 @@
 """Every row and column of every state table, edited in the database of a busy room: found, and named by its table."""
 
-import asyncio
 import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from audit.findings import Verdict
 from audit.policy import Policy
-from enclave_api import app
 from enclave_api.cli.example import FIELDS, Example
 from enclave_api.client.bank import Bank
 from enclave_api.fsck import Report, check_home
@@ -39,17 +37,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, world: World, example: Exampl
         ask(stage, 20, stage.consent(20, uses=2))
         room.alice.suspend(stage.version, "bank-decision")
         room.client(Bank, OPERATOR).suspend(stage.version, "security")
+        room.revoke_authority("consent-office")
     finally:
         room.stop()
-    asyncio.run(end_authority(room.home))
     return room.home.path
-
-
-async def end_authority(home: Home) -> None:
-    """The operator ends the consent office's standing."""
-    async with AsyncExitStack() as stack:
-        service = await app.build(home, app.ServeOptions("127.0.0.1:0", None, False, None), stack, lambda _: None)
-        await service.consents.revoke_authority("consent-office", "operator/operations", "legal-order")
 
 
 @pytest.fixture

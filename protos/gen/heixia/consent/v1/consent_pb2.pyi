@@ -109,6 +109,8 @@ class Consent(_message.Message):
     MAX_USES_FIELD_NUMBER: _builtins.int
     GRANTED_INDEX_FIELD_NUMBER: _builtins.int
     CONSENT_HASH_FIELD_NUMBER: _builtins.int
+    FREQUENCY_UNIT_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
     consent_id: _builtins.str
     """Its UUID."""
     state: Global___ConsentState.ValueType
@@ -124,7 +126,11 @@ class Consent(_message.Message):
     granted_index: _builtins.int
     """Index of the log entry that granted it."""
     consent_hash: _builtins.str
-    """SHA-256 of its claims, hex."""
+    """SHA-256 of the signed artefact, hex."""
+    frequency_unit: _builtins.str
+    """day, week or month of the UTC calendar; empty = no bound but the uses allowed."""
+    frequency: _builtins.int
+    """Uses in one of them, at most."""
     @_builtins.property
     def products(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The products it is for."""
@@ -151,10 +157,12 @@ class Consent(_message.Message):
         max_uses: _builtins.int = ...,
         granted_index: _builtins.int = ...,
         consent_hash: _builtins.str = ...,
+        frequency_unit: _builtins.str = ...,
+        frequency: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "not_before", b"not_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_hash", b"consent_hash", "consent_id", b"consent_id", "expires_at", b"expires_at", "granted_index", b"granted_index", "institution", b"institution", "max_uses", b"max_uses", "not_before", b"not_before", "products", b"products", "purpose", b"purpose", "state", b"state", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_hash", b"consent_hash", "consent_id", b"consent_id", "expires_at", b"expires_at", "frequency", b"frequency", "frequency_unit", b"frequency_unit", "granted_index", b"granted_index", "institution", b"institution", "max_uses", b"max_uses", "not_before", b"not_before", "products", b"products", "purpose", b"purpose", "state", b"state", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

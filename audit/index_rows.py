@@ -17,7 +17,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from audit.edge import Edge
@@ -29,11 +29,14 @@ from audit.index_terms import (
     REPEATED,
     ConsentFacts,
     Entry,
+    common_members,
+    common_terms,
+    consent_terms,
     count_of,
     from_ms,
     key_of,
+    own_terms,
     read_entry,
-    terms_of,
     text_of,
 )
 from audit.merkle import HASH_BYTES, leaf_hash, range_nodes
@@ -74,7 +77,12 @@ _ADD_FINDING: Final = (
 )
 BITS: Final = "bits_milli"
 
-_key = lru_cache(maxsize=16_384)(key_of)  # most terms come again and again; a subject's soon or never
+_key = lru_cache(maxsize=16_384)(key_of)  # a subject's terms come again soon or never
+
+
+@lru_cache(maxsize=16_384)
+def _common_keys(*members: str) -> frozenset[bytes]:
+    return frozenset(key_of(*term) for term in common_terms(*members))
 
 
 @dataclass(frozen=True)
@@ -118,20 +126,21 @@ def write_place(connection: sqlite3.Connection, place: Place, budget_milli: int)
 
 
 class Batch:
-    """A run of entries on its way into the tables, inside one transaction; `write` ends it.
+    """A run of entries of one chunk on its way into the tables, inside one transaction; `write` ends it.
 
     What entries change of older rows is read when first needed, kept, and written once.
     """
 
     def __init__(self, connection: sqlite3.Connection, place: Place, budget_milli: int) -> None:
         self._connection, self._place, self._budget_milli = connection, place, budget_milli
-        self._postings: dict[tuple[bytes, int], array[int]] = {}
+        self._postings: defaultdict[bytes, array[int]] = defaultdict(partial(array, "H"))
         self._clock: list[tuple[int, int]] = []
         self._consents: dict[bytes, ConsentFacts | None] = {}
         self._granted: dict[int, ConsentFacts] = {}  # one object a consent, whichever key led to it
         self._days: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._counters: dict[bytes, tuple[int, int, int]] = {}
         self._findings: dict[tuple[str, str, int], tuple[int, int, int]] = {}
+        self._call_keys: dict[int, frozenset[bytes]] = {}
         self._first = place.size
         self._authorities: dict[str, int] = dict(connection.execute("SELECT name, ended FROM authority"))
 
@@ -160,7 +169,8 @@ class Batch:
     def write(self) -> Place:
         """Write everything and the place reached; the transaction is the caller's to commit."""
         run = self._connection.executemany
-        rows = ((key, chunk, self._merged(key, chunk, new)) for (key, chunk), new in sorted(self._postings.items()))
+        chunk = self._first // CHUNK
+        rows = ((key, chunk, self._merged(key, chunk, new)) for key, new in sorted(self._postings.items()))
         run("INSERT OR REPLACE INTO posting VALUES (?, ?, ?)", rows)
         run("INSERT OR IGNORE INTO clock VALUES (?, ?)", self._clock)
         run(_ADD_DAY, [(*key, n) for key, n in sorted(self._days.items())])
@@ -186,16 +196,22 @@ class Batch:
     def _take(self, entry: Entry, index: int, ms: int) -> None:
         self._follow_consents(entry, index)
         consent = self._consent_of(entry)
-        chunk, position = divmod(index, CHUNK)
-        for key in {_key(*term) for term in terms_of(entry, consent)}:
-            positions = self._postings.get((key, chunk))
-            if positions is None:
-                self._postings[key, chunk] = array("H", (position,))
-            else:
-                positions.append(position)
+        position = index % CHUNK
+        keys = _common_keys(*common_members(entry)).union([_key(*term) for term in own_terms(entry)])
+        if consent is not None:
+            keys |= self._keys_of(consent, entry["kind"])
+        for key in keys:
+            self._postings[key].append(position)
         for code, fields, weight in sightings(entry, consent, index):
             self._count(code, fields, weight, index, ms)
         self._add_day(entry, ms)
+
+    def _keys_of(self, consent: ConsentFacts, kind: str) -> frozenset[bytes]:
+        if kind.startswith("consent."):
+            return frozenset(key_of(*term) for term in consent_terms(consent, kind))
+        if consent.granted not in self._call_keys:
+            self._call_keys[consent.granted] = frozenset(key_of(*term) for term in consent_terms(consent, kind))
+        return self._call_keys[consent.granted]
 
     def _count(self, code: str, fields: tuple[str, ...], weight: int, index: int, ms: int) -> None:
         rule = BY_CODE[code]

@@ -24,6 +24,7 @@ OUTCOMES: Final = (ANSWERED, REFUSED, REPEATED)
 FIELDS: Final = ("institution", "product", "version", "consent", "subject", "kind", "outcome", "code", "caller")
 KEY_BYTES: Final = 16  # of BLAKE2b: two values of one key would be found as one, and nobody finds such two
 
+_COMMON: Final = ("kind", "institution", "product", "version", "previous", "code", "by", "caller", "authority")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -47,7 +48,7 @@ class ConsentFacts:
 def read_entry(body: bytes) -> tuple[Entry, int | None]:
     """Read an entry's members and its time in Unix milliseconds; (kind `unreadable`, None) where that cannot be."""
     try:
-        entry = json.loads(body)
+        entry = json.loads(body.decode())
         if b"\\u" in body:
             json.dumps(entry, ensure_ascii=False).encode()  # half a character is no text
         return (entry, to_ms(parse_time(entry["time"]))) if isinstance(entry["kind"], str) else _UNREADABLE
@@ -72,30 +73,54 @@ def terms_of(entry: Entry, consent: ConsentFacts | None) -> Iterator[Term]:
         entry: its members.
         consent: the consent that it names by id or hash, where the log granted one.
     """
-    kind = entry["kind"]
-    yield "kind", kind
-    yield from _texts("institution", entry.get("institution"))
-    yield from _texts("product", entry.get("product"))
+    yield from common_terms(*common_members(entry))
+    yield from own_terms(entry)
+    if consent is not None:
+        yield from consent_terms(consent, entry["kind"])
+
+
+def common_members(entry: Entry) -> tuple[str, ...]:
+    """The members that many entries have alike, for `common_terms`; "" where one is missing or no text."""
+    repeated = "0" if entry.get("bits_milli") == 0 else ""
+    return (*[value if type(value) is str else "" for value in map(entry.get, _COMMON)], repeated)
+
+
+def common_terms(*members: str) -> tuple[Term, ...]:
+    """The terms that follow from `common_members`."""
+    kind, institution, product, version, previous, code, by, caller, authority, repeated = members
+    found = [("kind", kind), ("institution", institution), ("product", product), ("code", code)]
     if kind != "enclave.started":  # its version is the program's
-        for name in ("version", "previous"):
-            yield from _version_terms(entry.get(name))
+        for name in (version, previous):
+            of = name.rpartition("@")[0]
+            found += [("version", name), ("product", of), ("institution", of.partition("/")[0])]
+    granted_by = f"authority/{authority}" if authority and kind == "consent.granted" else ""
+    for who in (by, caller, granted_by):
+        # role/organisation/person is found by its organisation too
+        found += [("caller", who), ("caller", "/".join(who.split("/")[:2]))]
+    outcome = {"decision": ANSWERED, "refusal": REFUSED}.get(kind, "")
+    found += [("outcome", outcome), ("outcome", REPEATED if outcome == ANSWERED and repeated else "")]
+    return tuple(term for term in found if term[1])
+
+
+def own_terms(entry: Entry) -> Iterator[Term]:
+    """The terms of an entry's other members."""
     products = entry.get("products")
     if isinstance(products, list):
         for product in products:
             yield from _texts("product", product)
     yield from _texts("subject", entry.get("subject_tag"))
-    yield from _texts("code", entry.get("code"))
-    yield from _caller_terms(entry)
-    yield from _outcome_terms(entry)
     for name in ("consent", "replaces"):
         yield from _texts("consent", entry.get(name))
-    if consent is not None:
-        yield "consent", consent.id
-        yield "institution", consent.institution
-        yield "subject", consent.tag
-        if kind.startswith("consent."):  # a call is about the one product that it asked for
-            for product in consent.products:
-                yield "product", product
+
+
+def consent_terms(consent: ConsentFacts, kind: str) -> Iterator[Term]:
+    """The terms that follow for an entry of a kind from the consent that it names."""
+    yield from _texts("consent", consent.id)
+    yield from _texts("institution", consent.institution)
+    yield from _texts("subject", consent.tag)
+    if kind.startswith("consent."):  # a call is about the one product that it asked for
+        for product in consent.products:
+            yield from _texts("product", product)
 
 
 def key_of(field: str, value: str) -> bytes:
@@ -118,35 +143,6 @@ def count_of(entry: Entry, name: str) -> int:
 def _texts(field: str, value: object) -> Iterator[Term]:
     if isinstance(value, str) and value:
         yield field, value
-
-
-def _version_terms(version: object) -> Iterator[Term]:
-    if isinstance(version, str) and version:
-        product = version.rpartition("@")[0]
-        yield "version", version
-        yield from _texts("product", product)
-        yield from _texts("institution", product.partition("/")[0])
-
-
-def _caller_terms(entry: Entry) -> Iterator[Term]:
-    for name in ("by", "caller"):
-        value = entry.get(name)
-        if isinstance(value, str) and value:
-            yield "caller", value
-            parts = value.split("/")
-            if len(parts) > 2:  # role/organisation/person is found by its organisation too
-                yield "caller", "/".join(parts[:2])
-    if isinstance(entry.get("authority"), str) and entry["kind"] == "consent.granted":
-        yield "caller", f"authority/{entry['authority']}"
-
-
-def _outcome_terms(entry: Entry) -> Iterator[Term]:
-    if entry["kind"] == "decision":
-        yield "outcome", ANSWERED
-        if entry.get("bits_milli") == 0:
-            yield "outcome", REPEATED
-    elif entry["kind"] == "refusal":
-        yield "outcome", REFUSED
 
 
 _UNREADABLE: Final = ({"kind": UNREADABLE}, None)

@@ -45,6 +45,7 @@ from audit.errors import (
 
 SCHEMA_VERSION: Final = 3
 BUSY_TIMEOUT_MS: Final = 2_000  # longer than any transaction of ours; shorter than a caller's patience
+FORGET_WAIT_MS: Final = 200  # for readers, while no one can write
 WRITER: Final = "heixia_writer"  # execution option of a connection whose transactions take the write lock at once
 
 metadata = MetaData()
@@ -83,6 +84,7 @@ head = Table(
 _PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",  # readers never wait for the writer
     "PRAGMA synchronous=FULL",  # a commit is on the disk when COMMIT returns
+    "PRAGMA secure_delete=ON",  # what is deleted is overwritten: an erased key must not lie in a free corner of a page
     "PRAGMA foreign_keys=ON",
     "PRAGMA trusted_schema=OFF",  # a tampered file's schema gets no functions with effects
 )
@@ -124,6 +126,23 @@ def open_engine(path: Path, *, create: bool, busy_timeout_ms: int = BUSY_TIMEOUT
 def writer(engine: Engine) -> Connection:
     """Return a connection whose transactions start with BEGIN IMMEDIATE."""
     return engine.connect().execution_options(**{WRITER: True})
+
+
+def forget_overwritten(engine: Engine) -> bool:
+    """Bring the write-ahead log into the database file and cut it to nothing: what was overwritten is in neither then.
+
+    Returns:
+        Whether it was done; not where somebody reads a snapshot of before, or another process writes. Then repeat.
+
+    Raises:
+        DatabaseUnreadable, DatabaseReadOnly: the disk fails.
+    """
+    with database_errors(), engine.connect() as connection:
+        raw: Any = connection.connection.driver_connection  # SQLAlchemy's own would begin a transaction first
+        connection.detach()  # it is closed after this, and its short patience with it
+        raw.execute(f"PRAGMA busy_timeout={FORGET_WAIT_MS}")
+        busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
 
 
 @contextmanager

@@ -31,7 +31,7 @@ import enclave_api
 from audit.errors import HeixiaError
 from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
-from audit.schema import database_errors, open_engine
+from audit.schema import database_errors, forget_overwritten, open_engine
 from audit.source import DatabaseSource
 from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
 from enclave_api.audit_desk import AuditDesk
@@ -149,6 +149,7 @@ async def build(
     seen = await asyncio.to_thread(trust.remembered)
     await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback, seen=seen)
     start_anchor(anchor, ledger.checkpoint)
+    forget_overwritten(engine)  # a server killed after an erasure may have left the key in the write-ahead log
     metrics = Metrics()
     cosigning = Witnesses(trust, ledger, engine, metrics, on_fatal).start()
     stack.callback(cosigning.close)

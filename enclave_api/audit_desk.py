@@ -102,7 +102,11 @@ class AuditDesk:
     async def run(self, work: Callable[[], T]) -> T:
         """Do a heavy read in a thread; raises Busy where too many are waiting."""
         with self.place():
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            return await self.step(work)
+
+    async def step(self, work: Callable[[], T]) -> T:
+        """Do a part of something that is bounded by itself, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     @contextmanager
     def place(self) -> Iterator[None]:

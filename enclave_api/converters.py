@@ -21,12 +21,15 @@ from sandbox.consent_life import State as ConsentState
 from sandbox.consent_store import ConsentRecord
 from sandbox.decision import LimitRequest
 from sandbox.disclosure import Disclosed
+from sandbox.subject_view import Proof, SubjectConsent, UsePage
 from sandbox.vault.datasets import DatasetStatus, layout_hash
 
 CURRENCY = "CNY"
 SIZE_CLASS_BYTES = 1024  # answers are padded to a multiple of this, whatever the limit
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_PAGE_TOKEN = re.compile(r"00[0-9a-f]{14}")  # the log's indices are below 2**53
+_ORGANISATION = re.compile(r"[a-z][a-z0-9-]{1,62}")
 _PRODUCT = re.compile(r"[a-z][a-z0-9-]{1,62}/[a-z][a-z0-9-]{1,62}")
 # A closed list: whatever stands in the log stays there, and free text would carry names and numbers into it.
 REASONS = (
@@ -41,6 +44,13 @@ def uuid(text: str, member: str) -> str:
     """A lower-case UUID; raises RequestInvalid."""
     if not _UUID.fullmatch(text):
         raise RequestInvalid(member, public=f"{member} must be a lower-case UUID")
+    return text
+
+
+def organisation(text: str, member: str) -> str:
+    """An organisation's name; raises RequestInvalid."""
+    if not _ORGANISATION.fullmatch(text):
+        raise RequestInvalid(member, public=f"{member} must be 2 to 63 of a-z, 0-9 and -, a letter first")
     return text
 
 
@@ -129,6 +139,8 @@ def consent(domain: ConsentRecord) -> consent_pb2.Consent:
         max_uses=domain.max_uses,
         granted_index=domain.granted_index,
         consent_hash=domain.consent_hash,
+        frequency_unit=domain.quota.unit or "",
+        frequency=domain.quota.a_period or 0,
     )
 
 
@@ -141,6 +153,60 @@ def disclosure(domain: Disclosed, budget_milli: int) -> consent_pb2.Disclosure:
         budget_milli=budget_milli * domain.subjects,
         subjects=domain.subjects,
     )
+
+
+def subject_consent(domain: SubjectConsent) -> consent_pb2.SubjectConsent:
+    """A consent as its subject sees it."""
+    return consent_pb2.SubjectConsent(
+        consent=consent(domain.record),
+        authority=domain.authority,
+        departments=domain.departments,
+        erased=domain.erased,
+    )
+
+
+def uses(domain: UsePage, since: datetime) -> consent_pb2.ListSubjectUsesResponse:
+    """A page of uses."""
+    shown = [
+        consent_pb2.Use(
+            at=timestamp(use.at),
+            institution=use.institution,
+            product=use.product,
+            consent_id=use.consent_id,
+            departments=use.departments,
+            index=use.index,
+            purpose=use.purpose,
+            outcome=consent_pb2.UseOutcome.Value(f"USE_OUTCOME_{use.outcome.name}"),
+            bits_milli=use.bits_milli,
+        )
+        for use in domain.uses
+    ]
+    token = page_token(domain.uses[-1].index) if domain.more else ""
+    return consent_pb2.ListSubjectUsesResponse(
+        uses=shown, next_page_token=token, total=domain.total, since=timestamp(since)
+    )
+
+
+def page_token(index: int) -> str:
+    """Where a page ended, opaque to whoever hands it back."""
+    return index.to_bytes(8, "big").hex()
+
+
+def page_begin(token: str) -> int | None:
+    """The index before which a page begins; None = at the newest. Raises RequestInvalid."""
+    if not token:
+        return None
+    if not _PAGE_TOKEN.fullmatch(token):
+        raise RequestInvalid("page_token", public="page_token is none that was handed out")
+    return int(token, 16)
+
+
+def subject_receipt(domain: Proof, *, with_opening: bool) -> consent_pb2.GetSubjectReceiptResponse:
+    """What proves a use."""
+    made = consent_pb2.GetSubjectReceiptResponse(entry=domain.entry, proof=domain.proof)
+    if with_opening and domain.opening is not None:
+        made.opening.salt, made.opening.limit_yuan = domain.opening.salt, domain.opening.limit
+    return made
 
 
 def _consent_state(state: ConsentState) -> consent_pb2.ConsentState.ValueType:

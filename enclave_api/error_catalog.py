@@ -93,7 +93,8 @@ CATALOG: dict[str, Line] = {
     "consent_revoked": Line(S.FAILED_PRECONDITION, "The consent was revoked."),
     "consent_superseded": Line(S.FAILED_PRECONDITION, "A newer consent replaced it; use that one."),
     "consent_invalidated": Line(S.FAILED_PRECONDITION, "The authority that registered the consent was revoked."),
-    "authority_revoked": Line(S.PERMISSION_DENIED, "The consent authority was revoked; it registers nothing more."),
+    "authority_revoked": Line(S.PERMISSION_DENIED, "The authority was revoked; it registers nothing, acts for nobody."),
+    "authority_unknown": Line(S.NOT_FOUND, "No consent authority of that name has a key, or registered a consent."),
     "authority_already_revoked": Line(S.FAILED_PRECONDITION, "The consent authority was revoked before."),
     "consent_paused": Line(S.FAILED_PRECONDITION, "The consent is paused."),
     # calls
@@ -115,6 +116,7 @@ CATALOG: dict[str, Line] = {
     "catalog_invalid": Line(S.FAILED_PRECONDITION, "The catalogue file cannot be used"),
     "stored_value_corrupt": Line(S.DATA_LOSS, "A stored value does not open; report the time of the call."),
     "subject_erased": Line(S.NOT_FOUND, "The subject was erased; what was kept about it is gone."),
+    "subject_unknown": Line(S.NOT_FOUND, "Nothing is kept about this subject: it never gave a consent here."),
     # a steward's table, on the steward's machine
     "table_unreadable": Line(S.INVALID_ARGUMENT, "The table cannot be read"),
     "table_empty": Line(S.INVALID_ARGUMENT, "The table has no rows"),

@@ -106,6 +106,7 @@ class LogDoor:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # a warning for each malformed request would let anybody fill the server's log
             access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS_MAX,
@@ -131,7 +132,7 @@ class LogDoor:
     def _serve(self) -> None:
         try:
             self._server.run(sockets=[self._listener])
-        except Exception as error:  # the calls go on without it
+        except (Exception, SystemExit) as error:  # the calls go on without it
             _log.error("log door closed", reason=type(error).__name__)
         finally:
             self._listener.close()

@@ -94,18 +94,21 @@ async def check_in_process(home: Path, timeout_s: float = TIMEOUT_S) -> Outcome 
     # It opens nothing that is locked: what unlocks the root secret is not its business.
     environment = {name: value for name, value in os.environ.items() if name != "HEIXIA_PASSPHRASE"}
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=nothing, stdout=pipe, stderr=nothing, env=environment
-    )
+    process = await asyncio.create_subprocess_exec(*command, stdin=nothing, stdout=pipe, stderr=pipe, env=environment)
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), timeout_s)
+        said, complained = await asyncio.wait_for(process.communicate(), timeout_s)
     except TimeoutError:
         return None
     finally:
         if process.returncode is None:  # late, or the server stops
             process.kill()
             await process.wait()
-    return _outcome(said)
+    outcome = _outcome(said)
+    if outcome is None:
+        # The catalogue's words alone: a defect's trace may quote what it stumbled over.
+        words = [line for line in complained.decode(errors="replace").splitlines() if line.startswith("error: ")]
+        _log.error("the check of the log gave no verdict", code=process.returncode, said=" ".join(words)[:500])
+    return outcome
 
 
 def _outcome(said: bytes) -> Outcome | None:

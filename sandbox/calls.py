@@ -14,7 +14,8 @@ from audit.prepared import Prepared
 from model_registry.aead import seal, unseal
 from model_registry.errors import StoredValueCorrupt
 from sandbox import tables
-from sandbox.subject_keys import subject_cipher
+from sandbox.errors import SubjectErased
+from sandbox.subject_keys import check_not_erased, subject_cipher
 from sandbox.vault.sealing import VaultKeys
 
 _KEPT = struct.Struct(">Q32sq")  # limit in yuan, salt, valid until in Unix milliseconds
@@ -94,6 +95,7 @@ def recall(connection: Connection, keys: VaultKeys, ledger: Ledger, row: Any) ->
     """The answer of a call again, with a proof under today's checkpoint; raises StoredValueCorrupt, SubjectErased."""
     if row.idx >= ledger.size:  # committed this instant; the ledger has not taken notice yet
         raise LedgerBusy("a repeat overtook its answer")
+    check_not_erased(connection, row.subject_tag, row.idx)
     kept = _open(connection, keys, row)
     return Answer(kept.limit, kept.valid_until, row.idx, ledger.entry(row.idx), ledger.prove(row.idx), kept.salt)
 
@@ -110,6 +112,15 @@ def limit_for(connection: Connection, keys: VaultKeys, input_hash: str) -> int |
     try:
         return None if row is None else _open(connection, keys, row).limit
     except StoredValueCorrupt:
+        return None
+
+
+def opened(connection: Connection, keys: VaultKeys, row: Any) -> Kept | None:
+    """What was kept of an answer; None where its subject was erased since. Raises StoredValueCorrupt."""
+    try:
+        check_not_erased(connection, row.subject_tag, row.idx)
+        return _open(connection, keys, row)
+    except SubjectErased:
         return None
 
 

@@ -33,6 +33,12 @@ class SubjectErased(CallerError):
     code = "subject_erased"
 
 
+class SubjectUnknown(CallerError):
+    """No consent of the subject was ever registered: nothing is kept under a key of it."""
+
+    code = "subject_unknown"
+
+
 class ConsentInvalid(CallerError):
     """The consent's shape, signer or caps are wrong; nothing was registered."""
 
@@ -128,9 +134,15 @@ class ConsentInvalidated(ConsentRefused):
 
 
 class AuthorityHasNoStanding(CallerError):
-    """The consent authority was revoked; it registers nothing more."""
+    """The consent authority was revoked; it registers nothing and acts for nobody any more."""
 
     code = "authority_revoked"
+
+
+class AuthorityUnknown(CallerError):
+    """No consent authority of that name has a key, or registered a consent."""
+
+    code = "authority_unknown"
 
 
 class AuthorityAlreadyRevoked(CallerError):

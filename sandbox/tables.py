@@ -50,6 +50,14 @@ subject_key = Table(
     Column("wrapped", LargeBinary, nullable=False),
 )
 
+# Which entry erased a subject last: what was sealed under its tag before that is gone, also where it came back since.
+erased_subject = Table(
+    "erased_subject",
+    metadata,
+    Column("subject_tag", String(32), primary_key=True),
+    Column("idx", BigInteger, nullable=False),
+)
+
 consent = Table(
     "consent",
     metadata,
@@ -102,6 +110,7 @@ call = Table(
     Column("subject_tag", String(32), nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("call_by_input", "input_hash", "idx"),
+    Index("call_by_subject", "subject_tag", "idx"),
 )
 
 # Gap-free number of an institution's decisions and refusals.

@@ -41,7 +41,9 @@ def search(
         str, typer.Option(help="answered, refused, or repeated (answered for 0 bits). Offer or none: nobody reads it.")
     ] = "",
     code: Annotated[str, typer.Option(help="A refusal's code: consent_revoked, budget_spent, …")] = "",
-    caller: Annotated[str, typer.Option(help="Who called: <role>/<organisation>[/<person>].")] = "",
+    caller: Annotated[
+        str, typer.Option(help="Who called: <role>/<organisation>, with /<person> where there is one.")
+    ] = "",
     since: SinceOption = "",
     until: UntilOption = "",
     count: Annotated[int, typer.Option(help="How many, the newest first.", min=1)] = 20,

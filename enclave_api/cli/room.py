@@ -21,6 +21,7 @@ from enclave_api.client.auditor import Auditor
 from enclave_api.client.authority import Authority, Grant
 from enclave_api.client.bank import Bank
 from enclave_api.client.connection import Client
+from enclave_api.client.operator import Operator
 from enclave_api.client.steward import Steward
 from enclave_api.home import Home, create_home, issue_client
 from enclave_api.identity import Principal, Role
@@ -146,6 +147,10 @@ class Room:
     def steward(self, department: str) -> Steward:
         """A department's steward."""
         return self.client(Steward, Principal(Role.STEWARD, department))
+
+    def revoke_authority(self, authority: str) -> int:
+        """Ends an authority's standing; returns the index of the entry."""
+        return self.client(Operator, OPERATOR).revoke_authority(authority, "security")
 
     def load(self, world: World, datasets: Sequence[str]) -> None:
         """Publishes and loads made-up data."""

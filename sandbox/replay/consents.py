@@ -1,8 +1,6 @@
 """Consents in the replay: registered, changed, ended; and whether a decision had one to stand on."""
 
-from collections.abc import Callable
-from datetime import date, datetime
-from typing import Final
+from datetime import datetime
 
 from audit.event import (
     AuthorityRevoked,
@@ -14,13 +12,14 @@ from audit.event import (
     SubjectErased,
 )
 from audit.findings import Findings
-from sandbox.consent import CAPS, DAY_SECONDS
-from sandbox.consent_life import Change, State, next_state
+from sandbox.consent import CAPS, DAY_SECONDS, Cap
+from sandbox.consent_life import TRANSITIONS, Change, State, calendar_period, next_state
 from sandbox.errors import ConsentTransition
 from sandbox.replay.state import ConsentNow, Room
 
 _CHANGES = {ConsentPaused: Change.PAUSE, ConsentResumed: Change.RESUME, ConsentRevoked: Change.REVOKE}
-_LIVE = (State.GRANTED, State.PAUSED)
+_UNUSABLE = {State.PAUSED: "consent_paused", State.INVALIDATED: "authority_unknown"}
+_UNITS = ("day", "week", "month")
 
 
 def grant(room: Room, findings: Findings, index: int, event: ConsentGranted, time: datetime) -> None:
@@ -49,19 +48,26 @@ def _well_formed(event: ConsentGranted, now: ConsentNow) -> bool:
         and 1 <= event.max_uses <= cap.uses
         and bool(event.products)
         and all(product.partition("/")[0] == event.institution for product in event.products)
-        and (event.frequency is None) == (event.frequency_unit is None)
-        and (event.frequency is None or event.frequency >= 1)
-        and (event.frequency_unit is None or event.frequency_unit in PERIODS)
+        and _often_enough(event, cap)
     )
+
+
+def _often_enough(event: ConsentGranted, cap: Cap) -> bool:
+    unit, frequency = event.frequency_unit, event.frequency
+    if unit is None or frequency is None:
+        return unit is None and frequency is None and cap.often is None
+    most = frequency if cap.often is None else cap.often.get(unit, 0)
+    return unit in _UNITS and 1 <= frequency <= most
 
 
 def _replace(room: Room, findings: Findings, index: int, event: ConsentGranted) -> None:
     old = room.consents.get(event.replaces or "")
-    same = old is not None and old.subject_tag == event.subject_tag
-    if old is None or not same or old.state not in _LIVE:
+    if old is None or (old.authority, old.subject_tag, old.institution, old.purpose) != (
+        *(event.authority, event.subject_tag, event.institution, event.purpose),
+    ):
         findings.add("consent_replaced", index)
         return
-    old.state, old.touched = State.SUPERSEDED, index
+    _change(room, findings, index, old, Change.SUPERSEDE, "consent_replaced")
 
 
 def change(
@@ -72,11 +78,21 @@ def change(
     if now is None:
         findings.add("consent_unknown", index)
         return
+    _change(room, findings, index, now, _CHANGES[type(event)], "consent_transition")
+
+
+def _change(room: Room, findings: Findings, index: int, now: ConsentNow, what: Change, code: str) -> None:
     try:
-        now.state = next_state(now.state, _CHANGES[type(event)])
+        now.state = next_state(_state(room, now), what)
     except ConsentTransition:
-        findings.add("consent_transition", index)
+        findings.add(code, index)
     now.touched = index
+
+
+def _state(room: Room, now: ConsentNow) -> State:
+    """Where a consent stands: the end of its authority ended it too, unless it had ended before."""
+    ended = now.authority in room.authorities_revoked and (now.state, Change.INVALIDATE) in TRANSITIONS
+    return next_state(now.state, Change.INVALIDATE) if ended else now.state
 
 
 def revoke_authority(room: Room, findings: Findings, index: int, event: AuthorityRevoked, _: datetime) -> None:
@@ -85,10 +101,13 @@ def revoke_authority(room: Room, findings: Findings, index: int, event: Authorit
         findings.add("authority_unknown", index)
 
 
-def erase(room: Room, _: Findings, index: int, event: SubjectErased, __: datetime) -> None:
-    """A subject's key was destroyed: no consent from before permits anything."""
-    room.subjects.pop(event.subject_tag, None)
+def erase(room: Room, findings: Findings, index: int, event: SubjectErased, _: datetime) -> None:
+    """A subject's key was destroyed: no consent from before permits anything, no answer from before is repeated."""
+    if room.subjects.pop(event.subject_tag, None) is None:
+        findings.add("subject_unknown", index)
     room.erased[event.subject_tag] = index
+    for tags in room.answered.values():
+        tags.discard(event.subject_tag)
 
 
 def use(room: Room, findings: Findings, index: int, event: Decision, time: datetime) -> None:
@@ -110,12 +129,9 @@ def use(room: Room, findings: Findings, index: int, event: Decision, time: datet
 
 
 def _check_live(room: Room, findings: Findings, index: int, now: ConsentNow, time: datetime) -> None:
-    if now.state is State.PAUSED:
-        findings.add("consent_paused", index)
-    elif now.state is not State.GRANTED:
-        findings.add("consent_ended", index)
-    if now.authority in room.authorities_revoked:
-        findings.add("authority_unknown", index)
+    state = _state(room, now)
+    if state is not State.GRANTED:
+        findings.add(_UNUSABLE.get(state, "consent_ended"), index)
     if room.erased.get(now.subject_tag, -1) > now.index:
         findings.add("consent_erased", index)
     if not now.not_before <= time < now.expires:
@@ -130,21 +146,9 @@ def _count(findings: Findings, index: int, event: Decision, now: ConsentNow, tim
     now.uses, now.touched = event.use, index  # as told, so that one gap is one finding
     if now.uses > now.max_uses:
         findings.add("use_exceeded", index)
-    if now.unit in PERIODS and now.frequency is not None:
-        period = PERIODS[now.unit](time.date())
+    if now.unit in _UNITS and now.frequency is not None:
+        period = calendar_period(now.unit, time)
         now.period_uses = now.period_uses + 1 if period == now.period else 1
         now.period = period
         if now.period_uses > now.frequency:
             findings.add("frequency_exceeded", index)
-
-
-def _week(day: date) -> str:
-    year, week, _ = day.isocalendar()
-    return f"{year:04d}-W{week:02d}"
-
-
-def _month(day: date) -> str:
-    return day.isoformat()[:7]
-
-
-PERIODS: Final[dict[str, Callable[[date], str]]] = {"day": date.isoformat, "week": _week, "month": _month}

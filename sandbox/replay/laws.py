@@ -9,8 +9,9 @@ TEXTS: Final = {
     "consent_late": "the consent had ended before it was registered",
     "consent_unknown": "no consent of this id or index was registered before",
     "consent_transition": "the consent's state does not allow this change",
-    "consent_replaced": "the consent that this one replaces is not there, is another subject's, or had ended",
-    "authority_unknown": "the authority had lost its standing before",
+    "consent_replaced": "the consent that this one replaces is for somebody or something else, or had ended",
+    "authority_unknown": "the consent's authority had lost its standing before",
+    "subject_unknown": "the subject had no key: it never consented, or was erased already",
     # decisions against their consent
     "consent_hash": "the decision names another consent than the entry that its index points at",
     "consent_binding": "the consent is another institution's, product's or subject's",

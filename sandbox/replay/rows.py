@@ -143,6 +143,12 @@ _VERSION_COLUMNS = (
 TABLES = (
     Table("consent", ("consent_id",), _CONSENT_COLUMNS, _consents),
     Table(
+        "artefact",
+        ("consent_id",),
+        (),
+        lambda room: (((name,), (), now.index) for name, now in room.consents.items()),
+    ),
+    Table(
         "revoked_authority",
         ("authority",),
         ("idx",),
@@ -150,6 +156,12 @@ TABLES = (
     ),
     Table(
         "subject_key", ("subject_tag",), (), lambda room: (((tag,), (), index) for tag, index in room.subjects.items())
+    ),
+    Table(
+        "erased_subject",
+        ("subject_tag",),
+        ("idx",),
+        lambda room: (((tag,), (index,), index) for tag, index in room.erased.items()),
     ),
     Table("version", ("version",), _VERSION_COLUMNS, _versions, _manifest_hashed),
     Table("bundle", ("version",), ("ciphertext",), _bundles, _bundle_hashed),

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from enclave_api.cli.example import FIELDS
+from enclave_api.client.authority import Grant
 from enclave_api.client.bank import Bank
+from enclave_api.client.subject import Subject
 from tests.integration.conftest import PRODUCT, Stage
-from tests.room import OPERATOR, Room, datasets_of, refused
+from tests.room import OFFICE, OPERATOR, Room, datasets_of, refused
 
 
 def fsck(*options: str | Path) -> tuple[int, dict[str, Any]]:
@@ -36,9 +39,46 @@ def ask(stage: Stage, company: int, consent_id: str) -> None:
     stage.room.portal.request_limit(subject=stage.world.subjects[company], product=PRODUCT, consent_id=consent_id)
 
 
+def register(stage: Stage, company: int, **terms: Any) -> str:
+    """A consent with terms of its own; its id."""
+    grant = Grant(stage.world.subjects[company], "zhongyuan", [PRODUCT], datasets_of(FIELDS), **terms)
+    office = stage.room.office
+    return office.register(office.sign(grant, datetime.now(UTC))).consent_id
+
+
+def watch(stage: Stage, company: int) -> None:
+    """Consents that may be used at intervals, and one that takes another's place."""
+    often = {"purpose": "monitoring", "days": 365, "max_uses": 20}
+    old = register(stage, company, frequency=("month", 9), **often)
+    ask(stage, company, old)
+    new = register(stage, company, frequency=("week", 2), replaces=old, **often)
+    with refused("consent_superseded"):
+        ask(stage, company, old)
+    ask(stage, company, new)
+    ask(stage, company, new)
+    with refused("consent_too_frequent"):
+        ask(stage, company, new)
+
+
+def be_erased(stage: Stage, company: int) -> None:
+    """A company is erased and comes back; what it consented to before permits nothing."""
+    before = stage.consent(company, uses=3)
+    ask(stage, company, before)
+    stage.room.client(Subject, OFFICE).erase(stage.world.subjects[company])
+    with refused("subject_erased"):
+        ask(stage, company, before)
+    after = stage.consent(company, uses=2)
+    with refused("subject_erased"):
+        ask(stage, company, before)
+    ask(stage, company, after)
+    ask(stage, company, after)
+
+
 def be_busy(stage: Stage, company: int) -> None:
     """A day at the room: every kind of entry that its doors can leave, refusals too."""
     room, office = stage.room, stage.room.office
+    watch(stage, company + 2)
+    be_erased(stage, company + 3)
     consent_id = stage.consent(company, uses=3)
     ask(stage, company, consent_id)
     office.pause(consent_id, "subject-request")

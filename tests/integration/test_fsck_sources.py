@@ -30,8 +30,8 @@ def export(room: Room, folder: Path, first: int = 0, end: int | None = None) -> 
 def long(stage: Stage) -> Stage:
     """A room whose log is more than two bundles."""
     be_busy(stage, 10)
-    while len(stage.room.entries()) <= 2 * TILE_WIDTH:
-        stage.consent(50)
+    for _ in range(2 * TILE_WIDTH):
+        stage.room.auditor.entry(0)  # every reading is an entry
     ask(stage, 50, stage.consent(50))
     return stage
 

@@ -108,8 +108,10 @@ async def test_a_closed_ledger_does_not_end_the_nights(engine: Engine, ledger: L
 
 
 async def test_a_home_that_is_none_gives_no_verdict(tmp_path: Path) -> None:
-    """The process ends with an error and no report."""
-    assert await check_in_process(tmp_path) is None
+    """The process ends with an error and no report; its words are the operator's."""
+    with capture_logs() as lines:
+        assert await check_in_process(tmp_path) is None
+    assert [(line["code"], "log.policy" in line["said"]) for line in lines] == [(2, True)]
 
 
 def test_a_check_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,8 +73,48 @@ def _replaced(story: Story) -> int:
 
 def _authority(story: Story) -> int:
     consent = used(story)
-    story.tell(entries.AuthorityRevoked("consent-office", "operator/operations", "legal-order"))
+    _end_authority(story)
     return story.decide(consent)
+
+
+def _end_authority(story: Story) -> int:
+    return story.tell(entries.AuthorityRevoked("consent-office", "operator/operations", "legal-order"))
+
+
+def _authority_grants(story: Story) -> int:
+    _end_authority(story)
+    return story.grant(PRODUCT, 1).index
+
+
+def _authority_twice(story: Story) -> int:
+    _end_authority(story)
+    return _end_authority(story)
+
+
+def _pause_invalidated(story: Story) -> int:
+    consent = used(story)
+    _end_authority(story)
+    return story.change(entries.ConsentPaused, consent)
+
+
+def _replaced_for_another_purpose(story: Story) -> int:
+    old = used(story)
+    story.change(entries.ConsentPaused, old)
+    return story.grant(
+        PRODUCT, 1, replaces=old.event.consent, purpose="monitoring", frequency_unit="day", frequency=1
+    ).index
+
+
+def _erased_twice(story: Story) -> int:
+    tag = used(story).event.subject_tag
+    story.tell(entries.SubjectErased(tag, "subject"))
+    return story.tell(entries.SubjectErased(tag, "subject"))
+
+
+def _free_after_erasure(story: Story) -> int:
+    consent = used(story)
+    story.tell(entries.SubjectErased(consent.event.subject_tag, "subject"))
+    return story.decide(story.grant(PRODUCT, 1), free=True)
 
 
 def _paused(story: Story) -> int:
@@ -199,6 +239,21 @@ LIES: list[tuple[str, Callable[[Story], int]]] = [
     ("consent_replaced", lambda story: story.grant(PRODUCT, 1, replaces="none").index),
     ("consent_replaced", lambda story: story.grant(PRODUCT, 2, replaces=used(story).event.consent).index),
     ("authority_unknown", _authority),
+    ("authority_unknown", _authority_grants),
+    ("authority_unknown", _authority_twice),
+    ("consent_transition", _pause_invalidated),
+    ("consent_replaced", _replaced_for_another_purpose),
+    ("subject_unknown", _erased_twice),
+    ("consent_malformed", lambda story: story.grant(PRODUCT, 1, purpose="monitoring").index),
+    (
+        "consent_malformed",
+        lambda story: story.grant(PRODUCT, 1, purpose="monitoring", frequency_unit="day", frequency=2).index,
+    ),
+    (
+        "consent_malformed",
+        lambda story: story.grant(PRODUCT, 1, purpose="monitoring", frequency_unit="decade", frequency=1).index,
+    ),
+    ("bits_free", _free_after_erasure),
     ("consent_hash", _lie(consent_hash=named("another"))),
     ("consent_binding", _lie(subject_tag="ab" * 16)),
     ("consent_binding", lambda story: story.decide(used(story, product=CARD), product=PRODUCT)),

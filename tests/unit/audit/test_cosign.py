@@ -60,8 +60,8 @@ def test_a_private_key_is_read_as_it_is_written() -> None:
         PRIVATE.replace("PRIVATE", "PUBLIC"),
         VKEY,
         f"{PRIVATE}\n{PRIVATE}",
-        Cosigner.generate("Wit1").private.split("\n")[1],
-        f"{PRIVATE}\n" + Cosigner.generate("Wit2").private.split("\n")[1],
+        pytest.param(Cosigner.generate("Wit1").private.split("\n")[1], id="second key alone"),
+        pytest.param(f"{PRIVATE}\n" + Cosigner.generate("Wit2").private.split("\n")[1], id="another second key"),
     ],
 )
 def test_a_malformed_private_key_is_refused(text: str) -> None:

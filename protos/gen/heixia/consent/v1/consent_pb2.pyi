@@ -64,6 +64,34 @@ CONSENT_STATE_INVALIDATED: ConsentState.ValueType  # 7
 """Its authority lost its standing."""
 Global___ConsentState: _TypeAlias = ConsentState  # noqa: Y015
 
+class _UseOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UseOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UseOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USE_OUTCOME_UNSPECIFIED: _UseOutcome.ValueType  # 0
+    """Never sent."""
+    USE_OUTCOME_OFFER: _UseOutcome.ValueType  # 1
+    """A limit."""
+    USE_OUTCOME_NO_OFFER: _UseOutcome.ValueType  # 2
+    """No offer."""
+    USE_OUTCOME_UNKNOWN: _UseOutcome.ValueType  # 3
+    """Erased with the subject's key."""
+
+class UseOutcome(_UseOutcome, metaclass=_UseOutcomeEnumTypeWrapper):
+    """What came of a use."""
+
+USE_OUTCOME_UNSPECIFIED: UseOutcome.ValueType  # 0
+"""Never sent."""
+USE_OUTCOME_OFFER: UseOutcome.ValueType  # 1
+"""A limit."""
+USE_OUTCOME_NO_OFFER: UseOutcome.ValueType  # 2
+"""No offer."""
+USE_OUTCOME_UNKNOWN: UseOutcome.ValueType  # 3
+"""Erased with the subject's key."""
+Global___UseOutcome: _TypeAlias = UseOutcome  # noqa: Y015
+
 @_typing.final
 class Consent(_message.Message):
     """A consent, without the subject's name."""
@@ -81,6 +109,8 @@ class Consent(_message.Message):
     MAX_USES_FIELD_NUMBER: _builtins.int
     GRANTED_INDEX_FIELD_NUMBER: _builtins.int
     CONSENT_HASH_FIELD_NUMBER: _builtins.int
+    FREQUENCY_UNIT_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
     consent_id: _builtins.str
     """Its UUID."""
     state: Global___ConsentState.ValueType
@@ -96,7 +126,11 @@ class Consent(_message.Message):
     granted_index: _builtins.int
     """Index of the log entry that granted it."""
     consent_hash: _builtins.str
-    """SHA-256 of its claims, hex."""
+    """SHA-256 of the signed artefact, hex."""
+    frequency_unit: _builtins.str
+    """day, week or month of the UTC calendar; empty = no bound but the uses allowed."""
+    frequency: _builtins.int
+    """Uses in one of them, at most."""
     @_builtins.property
     def products(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The products it is for."""
@@ -123,10 +157,12 @@ class Consent(_message.Message):
         max_uses: _builtins.int = ...,
         granted_index: _builtins.int = ...,
         consent_hash: _builtins.str = ...,
+        frequency_unit: _builtins.str = ...,
+        frequency: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "not_before", b"not_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_hash", b"consent_hash", "consent_id", b"consent_id", "expires_at", b"expires_at", "granted_index", b"granted_index", "institution", b"institution", "max_uses", b"max_uses", "not_before", b"not_before", "products", b"products", "purpose", b"purpose", "state", b"state", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_hash", b"consent_hash", "consent_id", b"consent_id", "expires_at", b"expires_at", "frequency", b"frequency", "frequency_unit", b"frequency_unit", "granted_index", b"granted_index", "institution", b"institution", "max_uses", b"max_uses", "not_before", b"not_before", "products", b"products", "purpose", b"purpose", "state", b"state", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -407,22 +443,66 @@ class ListSubjectConsentsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONSENTS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consent]:
+    def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubjectConsent]:
         """Newest first."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """The log's first entry was written then: nothing older is known."""
 
     def __init__(
         self,
         *,
-        consents: _abc.Iterable[Global___Consent] | None = ...,
+        consents: _abc.Iterable[Global___SubjectConsent] | None = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSubjectConsentsResponse: _TypeAlias = ListSubjectConsentsResponse  # noqa: Y015
+
+@_typing.final
+class SubjectConsent(_message.Message):
+    """A consent as its subject sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENT_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    DEPARTMENTS_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    authority: _builtins.str
+    """The authority that signed and registered it."""
+    erased: _builtins.bool
+    """Its text went with the subject's key, and it permits nothing, whatever its state says."""
+    @_builtins.property
+    def consent(self) -> Global___Consent:
+        """The consent."""
+
+    @_builtins.property
+    def departments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Whose data may be read; empty where the text is erased."""
+
+    def __init__(
+        self,
+        *,
+        consent: Global___Consent | None = ...,
+        authority: _builtins.str = ...,
+        departments: _abc.Iterable[_builtins.str] | None = ...,
+        erased: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "consent", b"consent", "departments", b"departments", "erased", b"erased"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubjectConsent: _TypeAlias = SubjectConsent  # noqa: Y015
 
 @_typing.final
 class ListSubjectUsesRequest(_message.Message):
@@ -436,9 +516,9 @@ class ListSubjectUsesRequest(_message.Message):
     subject: _builtins.str
     """`uscc:...` or `ric:...`."""
     page_size: _builtins.int
-    """At most this many; 0 = 100."""
+    """At most this many, up to 500; 0 = 100."""
     page_token: _builtins.str
-    """Where the page before ended."""
+    """Where the page before ended; empty = from the newest on."""
     def __init__(
         self,
         *,
@@ -466,6 +546,9 @@ class Use(_message.Message):
     CONSENT_ID_FIELD_NUMBER: _builtins.int
     DEPARTMENTS_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    BITS_MILLI_FIELD_NUMBER: _builtins.int
     institution: _builtins.str
     """Which institution."""
     product: _builtins.str
@@ -474,13 +557,19 @@ class Use(_message.Message):
     """Under which consent."""
     index: _builtins.int
     """Index of its log entry."""
+    purpose: _builtins.str
+    """Why, the consent's code."""
+    outcome: Global___UseOutcome.ValueType
+    """What came of it."""
+    bits_milli: _builtins.int
+    """Thousandths of a bit that it was charged."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
     @_builtins.property
     def departments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which departments' data."""
+        """Which departments' data the consent opened; empty where its text is erased."""
 
     def __init__(
         self,
@@ -491,10 +580,13 @@ class Use(_message.Message):
         consent_id: _builtins.str = ...,
         departments: _abc.Iterable[_builtins.str] | None = ...,
         index: _builtins.int = ...,
+        purpose: _builtins.str = ...,
+        outcome: Global___UseOutcome.ValueType = ...,
+        bits_milli: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "consent_id", b"consent_id", "departments", b"departments", "index", b"index", "institution", b"institution", "product", b"product"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "bits_milli", b"bits_milli", "consent_id", b"consent_id", "departments", b"departments", "index", b"index", "institution", b"institution", "outcome", b"outcome", "product", b"product", "purpose", b"purpose"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -508,25 +600,121 @@ class ListSubjectUsesResponse(_message.Message):
 
     USES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Where this page ended; empty = no more."""
+    total: _builtins.int
+    """Uses in all."""
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Use]:
         """Newest first."""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """The log's first entry was written then: nothing older is known."""
 
     def __init__(
         self,
         *,
         uses: _abc.Iterable[Global___Use] | None = ...,
         next_page_token: _builtins.str = ...,
+        total: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "since", b"since", "total", b"total", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSubjectUsesResponse: _TypeAlias = ListSubjectUsesResponse  # noqa: Y015
+
+@_typing.final
+class GetSubjectReceiptRequest(_message.Message):
+    """Names a use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """`uscc:...` or `ric:...`."""
+    index: _builtins.int
+    """Index of its log entry."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubjectReceiptRequest: _TypeAlias = GetSubjectReceiptRequest  # noqa: Y015
+
+@_typing.final
+class GetSubjectReceiptResponse(_message.Message):
+    """What proves a use: the parts of a receipt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    OPENING_FIELD_NUMBER: _builtins.int
+    entry: _builtins.bytes
+    """The log entry."""
+    proof: _builtins.str
+    """Its tlog-proof under today's checkpoint."""
+    @_builtins.property
+    def opening(self) -> Global___Opening:
+        """For the subject, until it is erased."""
+
+    def __init__(
+        self,
+        *,
+        entry: _builtins.bytes = ...,
+        proof: _builtins.str = ...,
+        opening: Global___Opening | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["opening", b"opening"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "opening", b"opening", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubjectReceiptResponse: _TypeAlias = GetSubjectReceiptResponse  # noqa: Y015
+
+@_typing.final
+class Opening(_message.Message):
+    """What opens the commitments of a decision; every one has the same length."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SALT_FIELD_NUMBER: _builtins.int
+    LIMIT_YUAN_FIELD_NUMBER: _builtins.int
+    salt: _builtins.bytes
+    """32 bytes."""
+    limit_yuan: _builtins.int
+    """Whole yuan, 0 = no offer."""
+    def __init__(
+        self,
+        *,
+        salt: _builtins.bytes = ...,
+        limit_yuan: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_yuan", b"_limit_yuan", "limit_yuan", b"limit_yuan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_yuan", b"_limit_yuan", "limit_yuan", b"limit_yuan", "salt", b"salt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_yuan: _TypeAlias = _typing.Literal["limit_yuan"]  # noqa: Y015
+    _WhichOneofArgType__limit_yuan: _TypeAlias = _typing.Literal["_limit_yuan", b"_limit_yuan"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_yuan) -> _WhichOneofReturnType__limit_yuan | None: ...
+
+Global___Opening: _TypeAlias = Opening  # noqa: Y015
 
 @_typing.final
 class GetSubjectDisclosureRequest(_message.Message):
@@ -641,6 +829,60 @@ class EraseSubjectResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Index of its log entry."""
+    removed: _builtins.bool
+    """The key is in no file of the database any more. False: somebody still reads what was there before, and the rest
+    follows as soon as that ends, at the latest with the next start.
+    """
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        removed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectResponse: _TypeAlias = EraseSubjectResponse  # noqa: Y015
+
+@_typing.final
+class RevokeAuthorityRequest(_message.Message):
+    """Names an authority."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    authority: _builtins.str
+    """Its organisation."""
+    reason: _builtins.str
+    """Why, a short code without personal data."""
+    def __init__(
+        self,
+        *,
+        authority: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeAuthorityRequest: _TypeAlias = RevokeAuthorityRequest  # noqa: Y015
+
+@_typing.final
+class RevokeAuthorityResponse(_message.Message):
+    """The end of its standing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index of its log entry."""
     def __init__(
@@ -654,4 +896,4 @@ class EraseSubjectResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EraseSubjectResponse: _TypeAlias = EraseSubjectResponse  # noqa: Y015
+Global___RevokeAuthorityResponse: _TypeAlias = RevokeAuthorityResponse  # noqa: Y015

@@ -70,6 +70,11 @@ class ConsentServiceStub:
                 request_serializer=heixia_dot_consent_dot_v1_dot_consent__pb2.ListSubjectUsesRequest.SerializeToString,
                 response_deserializer=heixia_dot_consent_dot_v1_dot_consent__pb2.ListSubjectUsesResponse.FromString,
                 _registered_method=True)
+        self.GetSubjectReceipt = channel.unary_unary(
+                '/heixia.consent.v1.ConsentService/GetSubjectReceipt',
+                request_serializer=heixia_dot_consent_dot_v1_dot_consent__pb2.GetSubjectReceiptRequest.SerializeToString,
+                response_deserializer=heixia_dot_consent_dot_v1_dot_consent__pb2.GetSubjectReceiptResponse.FromString,
+                _registered_method=True)
         self.GetSubjectDisclosure = channel.unary_unary(
                 '/heixia.consent.v1.ConsentService/GetSubjectDisclosure',
                 request_serializer=heixia_dot_consent_dot_v1_dot_consent__pb2.GetSubjectDisclosureRequest.SerializeToString,
@@ -79,6 +84,11 @@ class ConsentServiceStub:
                 '/heixia.consent.v1.ConsentService/EraseSubject',
                 request_serializer=heixia_dot_consent_dot_v1_dot_consent__pb2.EraseSubjectRequest.SerializeToString,
                 response_deserializer=heixia_dot_consent_dot_v1_dot_consent__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
+        self.RevokeAuthority = channel.unary_unary(
+                '/heixia.consent.v1.ConsentService/RevokeAuthority',
+                request_serializer=heixia_dot_consent_dot_v1_dot_consent__pb2.RevokeAuthorityRequest.SerializeToString,
+                response_deserializer=heixia_dot_consent_dot_v1_dot_consent__pb2.RevokeAuthorityResponse.FromString,
                 _registered_method=True)
 
 
@@ -101,7 +111,8 @@ class ConsentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeConsent(self, request, context):
-        """Revokes; answered only when durable. No limit with a higher log index leaves under it.
+        """Revokes, for the authority that registered it or its subject; answered only when durable. No limit with a higher log
+        index leaves under it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,14 +133,21 @@ class ConsentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSubjectConsents(self, request, context):
-        """Every consent of a subject, for itself or its authority.
+        """Every consent of a subject, for itself or an authority that registered one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSubjectUses(self, request, context):
-        """Who used a subject's data: when, which bank, which product, which departments.
+        """Who used a subject's data: when, which bank, product, departments, what came of it; for the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSubjectReceipt(self, request, context):
+        """What proves one use, to keep; for the same. Limit and salt for the subject alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +161,14 @@ class ConsentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EraseSubject(self, request, context):
-        """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying.
+        """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying. For the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeAuthority(self, request, context):
+        """Ends an authority's standing: no consent that it registered may be used from the answer's index on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -187,6 +212,11 @@ def add_ConsentServiceServicer_to_server(servicer, server):
                     request_deserializer=heixia_dot_consent_dot_v1_dot_consent__pb2.ListSubjectUsesRequest.FromString,
                     response_serializer=heixia_dot_consent_dot_v1_dot_consent__pb2.ListSubjectUsesResponse.SerializeToString,
             ),
+            'GetSubjectReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSubjectReceipt,
+                    request_deserializer=heixia_dot_consent_dot_v1_dot_consent__pb2.GetSubjectReceiptRequest.FromString,
+                    response_serializer=heixia_dot_consent_dot_v1_dot_consent__pb2.GetSubjectReceiptResponse.SerializeToString,
+            ),
             'GetSubjectDisclosure': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSubjectDisclosure,
                     request_deserializer=heixia_dot_consent_dot_v1_dot_consent__pb2.GetSubjectDisclosureRequest.FromString,
@@ -196,6 +226,11 @@ def add_ConsentServiceServicer_to_server(servicer, server):
                     servicer.EraseSubject,
                     request_deserializer=heixia_dot_consent_dot_v1_dot_consent__pb2.EraseSubjectRequest.FromString,
                     response_serializer=heixia_dot_consent_dot_v1_dot_consent__pb2.EraseSubjectResponse.SerializeToString,
+            ),
+            'RevokeAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeAuthority,
+                    request_deserializer=heixia_dot_consent_dot_v1_dot_consent__pb2.RevokeAuthorityRequest.FromString,
+                    response_serializer=heixia_dot_consent_dot_v1_dot_consent__pb2.RevokeAuthorityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -399,6 +434,33 @@ class ConsentService:
             _registered_method=True)
 
     @staticmethod
+    def GetSubjectReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heixia.consent.v1.ConsentService/GetSubjectReceipt',
+            heixia_dot_consent_dot_v1_dot_consent__pb2.GetSubjectReceiptRequest.SerializeToString,
+            heixia_dot_consent_dot_v1_dot_consent__pb2.GetSubjectReceiptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetSubjectDisclosure(request,
             target,
             options=(),
@@ -442,6 +504,33 @@ class ConsentService:
             '/heixia.consent.v1.ConsentService/EraseSubject',
             heixia_dot_consent_dot_v1_dot_consent__pb2.EraseSubjectRequest.SerializeToString,
             heixia_dot_consent_dot_v1_dot_consent__pb2.EraseSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heixia.consent.v1.ConsentService/RevokeAuthority',
+            heixia_dot_consent_dot_v1_dot_consent__pb2.RevokeAuthorityRequest.SerializeToString,
+            heixia_dot_consent_dot_v1_dot_consent__pb2.RevokeAuthorityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,19 +38,25 @@ class ConsentServiceStub:
     GetConsent: _grpc.UnaryUnaryMultiCallable[_consent_pb2.GetConsentRequest, _consent_pb2.GetConsentResponse]
     """One consent, by the authority that registered it."""
     RevokeConsent: _grpc.UnaryUnaryMultiCallable[_consent_pb2.RevokeConsentRequest, _consent_pb2.RevokeConsentResponse]
-    """Revokes; answered only when durable. No limit with a higher log index leaves under it."""
+    """Revokes, for the authority that registered it or its subject; answered only when durable. No limit with a higher log
+    index leaves under it.
+    """
     PauseConsent: _grpc.UnaryUnaryMultiCallable[_consent_pb2.PauseConsentRequest, _consent_pb2.PauseConsentResponse]
     """Pauses."""
     ResumeConsent: _grpc.UnaryUnaryMultiCallable[_consent_pb2.ResumeConsentRequest, _consent_pb2.ResumeConsentResponse]
     """Resumes a paused consent."""
     ListSubjectConsents: _grpc.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectConsentsRequest, _consent_pb2.ListSubjectConsentsResponse]
-    """Every consent of a subject, for itself or its authority."""
+    """Every consent of a subject, for itself or an authority that registered one."""
     ListSubjectUses: _grpc.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectUsesRequest, _consent_pb2.ListSubjectUsesResponse]
-    """Who used a subject's data: when, which bank, which product, which departments."""
+    """Who used a subject's data: when, which bank, product, departments, what came of it; for the same."""
+    GetSubjectReceipt: _grpc.UnaryUnaryMultiCallable[_consent_pb2.GetSubjectReceiptRequest, _consent_pb2.GetSubjectReceiptResponse]
+    """What proves one use, to keep; for the same. Limit and salt for the subject alone."""
     GetSubjectDisclosure: _grpc.UnaryUnaryMultiCallable[_consent_pb2.GetSubjectDisclosureRequest, _consent_pb2.GetSubjectDisclosureResponse]
     """Bits that left about a subject, for each institution: for itself, an authority with a consent of it, auditors."""
     EraseSubject: _grpc.UnaryUnaryMultiCallable[_consent_pb2.EraseSubjectRequest, _consent_pb2.EraseSubjectResponse]
-    """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying."""
+    """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying. For the same."""
+    RevokeAuthority: _grpc.UnaryUnaryMultiCallable[_consent_pb2.RevokeAuthorityRequest, _consent_pb2.RevokeAuthorityResponse]
+    """Ends an authority's standing: no consent that it registered may be used from the answer's index on."""
 
 @_typing.type_check_only
 class ConsentServiceAsyncStub(ConsentServiceStub):
@@ -62,19 +68,25 @@ class ConsentServiceAsyncStub(ConsentServiceStub):
     GetConsent: _aio.UnaryUnaryMultiCallable[_consent_pb2.GetConsentRequest, _consent_pb2.GetConsentResponse]  # type: ignore[assignment]
     """One consent, by the authority that registered it."""
     RevokeConsent: _aio.UnaryUnaryMultiCallable[_consent_pb2.RevokeConsentRequest, _consent_pb2.RevokeConsentResponse]  # type: ignore[assignment]
-    """Revokes; answered only when durable. No limit with a higher log index leaves under it."""
+    """Revokes, for the authority that registered it or its subject; answered only when durable. No limit with a higher log
+    index leaves under it.
+    """
     PauseConsent: _aio.UnaryUnaryMultiCallable[_consent_pb2.PauseConsentRequest, _consent_pb2.PauseConsentResponse]  # type: ignore[assignment]
     """Pauses."""
     ResumeConsent: _aio.UnaryUnaryMultiCallable[_consent_pb2.ResumeConsentRequest, _consent_pb2.ResumeConsentResponse]  # type: ignore[assignment]
     """Resumes a paused consent."""
     ListSubjectConsents: _aio.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectConsentsRequest, _consent_pb2.ListSubjectConsentsResponse]  # type: ignore[assignment]
-    """Every consent of a subject, for itself or its authority."""
+    """Every consent of a subject, for itself or an authority that registered one."""
     ListSubjectUses: _aio.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectUsesRequest, _consent_pb2.ListSubjectUsesResponse]  # type: ignore[assignment]
-    """Who used a subject's data: when, which bank, which product, which departments."""
+    """Who used a subject's data: when, which bank, product, departments, what came of it; for the same."""
+    GetSubjectReceipt: _aio.UnaryUnaryMultiCallable[_consent_pb2.GetSubjectReceiptRequest, _consent_pb2.GetSubjectReceiptResponse]  # type: ignore[assignment]
+    """What proves one use, to keep; for the same. Limit and salt for the subject alone."""
     GetSubjectDisclosure: _aio.UnaryUnaryMultiCallable[_consent_pb2.GetSubjectDisclosureRequest, _consent_pb2.GetSubjectDisclosureResponse]  # type: ignore[assignment]
     """Bits that left about a subject, for each institution: for itself, an authority with a consent of it, auditors."""
     EraseSubject: _aio.UnaryUnaryMultiCallable[_consent_pb2.EraseSubjectRequest, _consent_pb2.EraseSubjectResponse]  # type: ignore[assignment]
-    """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying."""
+    """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying. For the same."""
+    RevokeAuthority: _aio.UnaryUnaryMultiCallable[_consent_pb2.RevokeAuthorityRequest, _consent_pb2.RevokeAuthorityResponse]  # type: ignore[assignment]
+    """Ends an authority's standing: no consent that it registered may be used from the answer's index on."""
 
 class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Consents: registered by the authority that signed them, revoked at once, seen by their subject."""
@@ -101,7 +113,9 @@ class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consent_pb2.RevokeConsentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consent_pb2.RevokeConsentResponse, _abc.Awaitable[_consent_pb2.RevokeConsentResponse]]:
-        """Revokes; answered only when durable. No limit with a higher log index leaves under it."""
+        """Revokes, for the authority that registered it or its subject; answered only when durable. No limit with a higher log
+        index leaves under it.
+        """
 
     @_abc_1.abstractmethod
     def PauseConsent(
@@ -125,7 +139,7 @@ class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consent_pb2.ListSubjectConsentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consent_pb2.ListSubjectConsentsResponse, _abc.Awaitable[_consent_pb2.ListSubjectConsentsResponse]]:
-        """Every consent of a subject, for itself or its authority."""
+        """Every consent of a subject, for itself or an authority that registered one."""
 
     @_abc_1.abstractmethod
     def ListSubjectUses(
@@ -133,7 +147,15 @@ class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consent_pb2.ListSubjectUsesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consent_pb2.ListSubjectUsesResponse, _abc.Awaitable[_consent_pb2.ListSubjectUsesResponse]]:
-        """Who used a subject's data: when, which bank, which product, which departments."""
+        """Who used a subject's data: when, which bank, product, departments, what came of it; for the same."""
+
+    @_abc_1.abstractmethod
+    def GetSubjectReceipt(
+        self,
+        request: _consent_pb2.GetSubjectReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consent_pb2.GetSubjectReceiptResponse, _abc.Awaitable[_consent_pb2.GetSubjectReceiptResponse]]:
+        """What proves one use, to keep; for the same. Limit and salt for the subject alone."""
 
     @_abc_1.abstractmethod
     def GetSubjectDisclosure(
@@ -149,6 +171,14 @@ class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consent_pb2.EraseSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consent_pb2.EraseSubjectResponse, _abc.Awaitable[_consent_pb2.EraseSubjectResponse]]:
-        """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying."""
+        """Destroys a subject's key: salts, limits and consent texts become unreadable, proofs keep verifying. For the same."""
+
+    @_abc_1.abstractmethod
+    def RevokeAuthority(
+        self,
+        request: _consent_pb2.RevokeAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consent_pb2.RevokeAuthorityResponse, _abc.Awaitable[_consent_pb2.RevokeAuthorityResponse]]:
+        """Ends an authority's standing: no consent that it registered may be used from the answer's index on."""
 
 def add_ConsentServiceServicer_to_server(servicer: ConsentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

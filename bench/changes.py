@@ -31,6 +31,7 @@ from audit.ledger import Change, Position
 from audit.prepared import Prepared
 from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
 from model_registry import tables as registry
+from model_registry.aead import seal
 from sandbox import calls, tables
 from sandbox.calls import CallKey, Kept
 from sandbox.consent_life import Uses
@@ -43,11 +44,13 @@ LEVELS: Final = (0, 50_000, 100_000, 200_000, 300_000, 500_000, 800_000, 1_000_0
 PRICE: Final = price_milli(len(LEVELS))
 BUDGET_MILLI: Final = 10**9  # never reached: what is measured here is not the budget
 MAX_USES: Final = 5
+ARTEFACT_BYTES: Final = 1_536  # about what a consent to a handful of datasets has
 LIFE: Final = timedelta(days=31)
 AUTHORITY: Final = "zhengzhou"
 KEYS: Final = VaultKeys(*(bytes([number]) * 32 for number in range(1, 5)))
 
 _GRANT = Prepared(insert(tables.consent))
+_ARTEFACT = Prepared(insert(tables.artefact))
 _MINE = tables.consent.c.consent_id == bindparam("id")
 _STATE = Prepared(select(tables.consent.c.state).where(_MINE))
 _REVOKE = Prepared(update(tables.consent).where(_MINE).values(state=bindparam("now")))
@@ -191,10 +194,12 @@ class Consent:
         """Registers it."""
         if _STATE.scalar(connection, id=self.id) is not None:
             raise Known
-        ensure_subject_cipher(connection, KEYS, self.tag)
+        cipher = ensure_subject_cipher(connection, KEYS, self.tag)
         begins = int(position.time.timestamp())
         expires = begins + int(LIFE.total_seconds())
         _GRANT.run(connection, **self._row(begins, expires, position.index))
+        artefact = self.hash.encode() * (ARTEFACT_BYTES // len(self.hash))
+        _ARTEFACT.run(connection, consent_id=self.id, body=seal(cipher, artefact, self.id.encode()))
         return self._granted(begins, expires), None
 
     def revoke(self, connection: Connection, _: Position) -> tuple[Event, None]:

@@ -18,7 +18,7 @@ EXPECTED = {
     "ledger": {"openat", "pwrite64", "fdatasync", "rename", "unlink"},
     "export": {"openat", "write", "fsync", "renameat", "mkdir", "unlink"},
 }
-BECAME = {"ledger": {"answered", "closed", "not started", "killed"}, "export": {"answered", "refused", "killed"}}
+BECAME = {"ledger": {"answered", "closed", "not started", "killed"}, "export": {"refused", "killed"}}
 
 
 @needs_strace

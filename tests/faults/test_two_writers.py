@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tests.faults import inject
-from tests.faults.story import CALLS, CONSENTS
+from tests.faults.story import CALLS, CONSENTS, open_story
 from tests.faults.verdict import Told, check
 
 
@@ -14,6 +14,9 @@ def test_two_processes_append_to_one_log(tmp_path: Path) -> None:
     anchors = [tmp_path / name for name in ("anchor", "other")]
     for folder in anchors:
         folder.mkdir()
+    engine, ledger = open_story(tmp_path)  # made once: two that make it at the same moment is nobody's case
+    ledger.close()
+    engine.dispose()
     told = Told()
     for _ in range(2):  # the second pair comes to a finished log and makes none of it again
         running = [_start(tmp_path, anchor) for anchor in anchors]

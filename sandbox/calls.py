@@ -95,8 +95,7 @@ def recall(connection: Connection, keys: VaultKeys, ledger: Ledger, row: Any) ->
     """The answer of a call again, with a proof under today's checkpoint; raises StoredValueCorrupt, SubjectErased."""
     if row.idx >= ledger.size:  # committed this instant; the ledger has not taken notice yet
         raise LedgerBusy("a repeat overtook its answer")
-    check_not_erased(connection, row.subject_tag, row.idx)
-    kept = _open(connection, keys, row)
+    kept = _open_unless_erased(connection, keys, row)
     return Answer(kept.limit, kept.valid_until, row.idx, ledger.entry(row.idx), ledger.prove(row.idx), kept.salt)
 
 
@@ -118,10 +117,18 @@ def limit_for(connection: Connection, keys: VaultKeys, input_hash: str) -> int |
 def opened(connection: Connection, keys: VaultKeys, row: Any) -> Kept | None:
     """What was kept of an answer; None where its subject was erased since. Raises StoredValueCorrupt."""
     try:
-        check_not_erased(connection, row.subject_tag, row.idx)
-        return _open(connection, keys, row)
+        return _open_unless_erased(connection, keys, row)
     except SubjectErased:
         return None
+
+
+def _open_unless_erased(connection: Connection, keys: VaultKeys, row: Any) -> Kept:
+    try:
+        return _open(connection, keys, row)
+    except StoredValueCorrupt:
+        # Asked afterwards: it may have been erased, and have come back with another key, since its row was read.
+        check_not_erased(connection, row.subject_tag, row.idx)
+        raise
 
 
 def _open(connection: Connection, keys: VaultKeys, row: Any) -> Kept:

@@ -33,6 +33,7 @@ from sandbox.errors import (
     ConsentSubjectMismatch,
 )
 from sandbox.vault.subject import parse_subject
+from sandbox.vault.vault import FOREVER_MS
 
 TYP = "heixia-consent+jws"
 CONSENT_BYTES_MAX = 131_072  # 1,600 field names of 40 bytes in base64, with room
@@ -115,6 +116,13 @@ class Frequency(_Part):
     value: Annotated[int, Field(ge=1, le=31)]
 
 
+class DataPeriod(_Part):
+    """Which days the data may be of: NumericDate, the first moment that is meant and the first that is not any more."""
+
+    from_: Moment = Field(alias="from")
+    to: Moment
+
+
 class Confirmation(_Part):
     """The key that signed beside the authority's, by its RFC 7638 thumbprint (RFC 7800, 3.2)."""
 
@@ -148,6 +156,7 @@ class Consent(_Part):
     separate_consents: tuple[Text, ...] = Field(min_length=1, max_length=200, strict=False)
     withdraw: Text
     automated_decision: AutomatedDecision
+    data_period: DataPeriod | None = None
     frequency: Frequency | None = None
     replaces: ConsentId | None = None
     cnf: Confirmation | None = None
@@ -160,6 +169,12 @@ class Consent(_Part):
     def names(self) -> frozenset[str]:
         """Every dataset and field named."""
         return frozenset(name for scope in self.data for name in scope.names)
+
+    @property
+    def period_ms(self) -> tuple[int, int]:
+        """The days that data may be of: first moment, and the first that is not any more; Unix milliseconds."""
+        period = self.data_period
+        return (0, FOREVER_MS) if period is None else (period.from_ * 1000, period.to * 1000)
 
     @property
     def field_set_hash(self) -> str:
@@ -235,6 +250,8 @@ def check_claims(consent: Consent, terms: Terms) -> None:
     if cap is None:
         raise ConsentInvalid("purpose", public=f"purpose is not served; one of: {', '.join(terms.caps)}")
     _check_caps(consent, cap)
+    if consent.data_period is not None and consent.data_period.from_ >= consent.data_period.to:
+        raise ConsentInvalid("data period", public="data_period: `to` must be after `from`")
     if any(product.partition("/")[0] != consent.institution for product in consent.products):
         raise ConsentInvalid("products", public="a product belongs to another institution")
     if any(not name.startswith(scope.department + ".") for scope in consent.data for name in scope.names):

@@ -220,16 +220,24 @@ class ConsentStore:
         if row is None:
             raise ConsentUnknown("no such consent")
         _check_not_erased(row)
-        cipher = subject_cipher(connection, self.keys, row.subject_tag)
-        sealed = _ARTEFACT.scalar(connection, id=consent_id)
-        if sealed is None:
-            raise StoredValueCorrupt("a consent without its artefact")
-        raw = unseal(cipher, sealed, consent_id.encode())
+        raw = self._open(connection, row)
         consent, _ = reverify_consent(raw, self.authorities, self.terms)
         signed = _columns(consent, raw, row.subject_tag, row.granted_index)
         if any(signed[name] != getattr(row, name) for name in signed.keys() - _CHANGING):
             raise StoredValueCorrupt("a consent's row is not what was signed")
         return consent, _record(row, _state(row))
+
+    def _open(self, connection: Connection, row: Any) -> bytes:
+        cipher = subject_cipher(connection, self.keys, row.subject_tag)
+        sealed = _ARTEFACT.scalar(connection, id=row.consent_id)
+        if sealed is None:
+            raise StoredValueCorrupt("a consent without its artefact")
+        try:
+            return unseal(cipher, sealed, row.consent_id.encode())
+        except StoredValueCorrupt:
+            # The subject may have been erased, and have come back with another key, since its row was read.
+            _check_not_erased(_row(connection, row.consent_id))
+            raise
 
 
 def spend_use(connection: Connection, consent_id: str, signed: Uses, now: datetime) -> int:

@@ -3,8 +3,9 @@
 (1) Same request id as before → the same answer, nothing charged.
 (2) Consent: verified again, bound to this subject, product and time, its state active, a use left.
 (3) The product's champion, not suspended; the fields it reads are consented to, their datasets open.
-(4) Join: one range read of the subject's encrypted records, gathered into a vector in manifest order. Where no bits are
-    left, nothing is decrypted unless this very input (version, record versions) was answered before.
+(4) Join: one range read of the subject's encrypted records, gathered into a vector in manifest order; what is too old,
+    or of other days than consented to, is missing. Where no bits are left, nothing is decrypted unless this very input
+    (version, record versions) was answered before.
 (5) Score in a fresh one-shot process behind the walls: model, then rules. Anything odd = no offer.
 (6) Gate: snap down to a level of the published grid; price the answer in bits.
 (7) Commit: ONE transaction re-checks consent, champion, datasets and budget, spends a use, charges the bits, appends
@@ -156,7 +157,7 @@ class Decider:
             version = await self._ready(name)
             payable = self._check_data(version, consent, tag)
             # (4) Join.
-            joined = self._join(request.subject, version, tag, payable)
+            joined = self._join(consent, version, tag, payable)
             # (5) Score, (6) gate.
             limit = snap(await self._score(version, joined), version.manifest.levels)
             # (7) Commit.
@@ -223,9 +224,10 @@ class Decider:
             "budget": self.settings.budget_milli,
         }
 
-    def _join(self, subject: str, version: ReadyVersion, tag: str, payable: bool) -> Joined:
+    def _join(self, consent: Consent, version: ReadyVersion, tag: str, payable: bool) -> Joined:
         began = time.perf_counter()
         oldest = int(self.clock().timestamp() * 1000) - version.manifest.data_max_age_days * DAY_MS
+        first, before = consent.period_ms
 
         def admit(versions: RecordVersions) -> None:
             if not payable:
@@ -233,7 +235,7 @@ class Decider:
                 if calls.limit_for(self.reader, self.vault.keys, input_hash) is None:
                     raise BudgetSpent("disclosure budget")
 
-        joined = self.vault.join(version.plan, subject, oldest, admit)
+        joined = self.vault.join(version.plan, consent.sub, max(oldest, first), admit, before)
         self.observe("join", time.perf_counter() - began)
         return joined
 

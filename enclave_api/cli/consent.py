@@ -16,6 +16,12 @@ IdArgument = Annotated[str, typer.Argument(help="The consent's UUID.")]
 ReasonOption = Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")]
 
 
+DayOption = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="Only data of days (UTC) from --data-from on and before --data-to."),
+]
+
+
 @app.command()
 def grant(
     as_: AsOption,
@@ -31,6 +37,8 @@ def grant(
         str | None,
         typer.Option(help="month:31 = at most so many uses in a month (day, week) of the UTC calendar."),
     ] = None,
+    data_from: DayOption = None,
+    data_to: DayOption = None,
     replaces: Annotated[str | None, typer.Option(help="The UUID of a consent that ends with this one's grant.")] = None,
     subject_key: Annotated[
         Path | None, typer.Option(help="The company's own private key (JWK): it signs beside yours.")
@@ -46,11 +54,20 @@ def grant(
     with plain_errors(), Authority.connect(server, as_) as client:
         own = load_signing_key(subject_key.read_text()) if subject_key else None
         institution = product.partition("/")[0]
-        wanted = Grant(subject, institution, [product], names, days, uses, purpose, _frequency(every), replaces)
+        often, period = _frequency(every), _period(data_from, data_to)
+        wanted = Grant(subject, institution, [product], names, days, uses, purpose, often, replaces, period)
         signed = client.sign(wanted, datetime.now(UTC), own)
         if out:
             out.write_bytes(signed)
         _show(client.register(signed), as_json)
+
+
+def _period(first: datetime | None, last: datetime | None) -> tuple[datetime, datetime] | None:
+    if first is None and last is None:
+        return None
+    if first is None or last is None:
+        raise typer.BadParameter("give both, or none", param_hint="--data-from, --data-to")
+    return first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
 
 
 def _frequency(text: str | None) -> tuple[str, int] | None:

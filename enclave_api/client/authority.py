@@ -31,7 +31,8 @@ class Grant:
     """What a company consents to, in the words of a form; the rest of the claims follow from it.
 
     `frequency`: at most so many uses in a unit of the calendar, such as ("month", 31); `monitoring` must have one.
-    `replaces`: the id of a consent that this one ends.
+    `replaces`: the id of a consent that this one ends. `data_period`: only data of days from the first moment on and
+    before the second may be read.
     """
 
     subject: str
@@ -43,11 +44,14 @@ class Grant:
     purpose: str = "precredit"
     frequency: tuple[str, int] | None = None
     replaces: str | None = None
+    data_period: tuple[datetime, datetime] | None = None
 
 
 def draft_consent(grant: Grant, authority: str, now: datetime, subject_key: SigningKey | None = None) -> Consent:
     """The claims for a grant, ready to sign; raises ConsentInvalid where a cap is exceeded."""
+    period = grant.data_period
     optional: dict[str, Any] = {
+        "data_period": period and {"from": int(period[0].timestamp()), "to": int(period[1].timestamp())},
         "frequency": grant.frequency and {"unit": grant.frequency[0], "value": grant.frequency[1]},
         "replaces": grant.replaces,
         "cnf": subject_key and {"jkt": thumbprint(subject_key)},

@@ -21,6 +21,8 @@ from sandbox.vault.sealing import VaultKeys
 _BOUND = struct.Struct(">qqq")
 _COLUMNS = "(subject_key, dataset, version, event_at, known_at, body) VALUES (?, ?, ?, ?, ?, ?)"
 
+FOREVER_MS = 2**62
+
 Row = tuple[bytes, str, int, int, int, bytes]
 RecordVersions = tuple[int | None, ...]
 
@@ -84,7 +86,12 @@ class Vault:
         self._pooled.close()
 
     def join(
-        self, plan: JoinPlan, subject: str, oldest_ms: int, admit: Callable[[RecordVersions], None] = lambda _: None
+        self,
+        plan: JoinPlan,
+        subject: str,
+        oldest_ms: int,
+        admit: Callable[[RecordVersions], None] = lambda _: None,
+        before_ms: int = FOREVER_MS,
     ) -> Joined:
         """Reads and gathers a subject's records.
 
@@ -93,13 +100,14 @@ class Vault:
             subject: checked subject.
             oldest_ms: records whose values describe a day before this (Unix milliseconds) count as missing.
             admit: called with the versions that were read before any of them is decrypted; it may raise to stop that.
+            before_ms: records of a day from this on (Unix milliseconds) count as missing too.
 
         Raises:
             StoredValueCorrupt: a record does not open.
         """
         key = self.keys.row_key(subject)
         values = [math.nan] * plan.width
-        rows = [row for row in self._reader.execute(plan.sql, (key, *plan.datasets)) if row[2] >= oldest_ms]
+        rows = [row for row in self._reader.execute(plan.sql, (key, *plan.datasets)) if oldest_ms <= row[2] < before_ms]
         found = {dataset: version for dataset, version, *_ in rows}
         versions = tuple(found.get(name) for name in plan.datasets)
         admit(versions)

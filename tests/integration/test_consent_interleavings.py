@@ -21,9 +21,11 @@ from audit.errors import HeixiaError
 from enclave_api.cli.example import FIELDS
 from enclave_api.client.authority import Authority, Grant
 from enclave_api.client.connection import Refused
+from enclave_api.client.subject import Subject
 from enclave_api.identity import Principal, Role
 from tests.integration.conftest import PRODUCT, Stage
 from tests.integration.test_bad_consents import ask, claims, signed
+from tests.integration.test_fsck import check_sound
 from tests.integration.test_kill_and_restart import kill, start_again
 from tests.room import datasets_of, refused
 
@@ -31,11 +33,11 @@ EXAMPLES = 6
 CALLERS = 6
 CONSENTS = 3  # of each example: two of an authority that may lose its standing, one of one that stays
 COMPANIES = count(60)
-OFFICES = [Principal(Role.AUTHORITY, f"office-{n}") for n in range(EXAMPLES + 4)]
+OFFICES = [Principal(Role.AUTHORITY, f"office-{n}") for n in range(EXAMPLES + 5)]
 # What a call or a change may be told; anything else is a defect.
 EXPECTED = {
     *("consent_paused", "consent_revoked", "consent_superseded", "consent_invalidated", "consent_exhausted"),
-    *("consent_transition", "authority_revoked", "authority_already_revoked"),
+    *("consent_transition", "authority_revoked", "authority_already_revoked", "subject_erased"),
 }
 
 
@@ -73,6 +75,10 @@ class Play:
         key = authority.credentials.signing_key()
         return authority.register(signed(self.stage, made, key)).consent_id
 
+    def who(self, issuer: str) -> Principal:
+        """Who registered a consent."""
+        return Principal(Role.AUTHORITY, issuer)
+
     def act(self, what: str, which: int) -> str:
         """One step of one caller; returns how it ended."""
         company, consent_id, authority, issuer = self.consents[which]
@@ -83,6 +89,8 @@ class Play:
                 self.grant(authority, issuer, company, replaces=consent_id)
             elif what == "end authority":
                 self.stage.room.revoke_authority(self.name)
+            elif what == "erase":
+                self.stage.room.client(Subject, self.who(issuer)).erase(self.stage.world.subjects[company])
             elif what == "revoke":
                 self.told.append((consent_id, authority.revoke(consent_id, "subject-request").index))
             else:
@@ -98,6 +106,7 @@ def judge(entries: Sequence[dict[str, Any]]) -> list[str]:
     owner: dict[str, str] = {}
     at: dict[int, str] = {}
     gone: set[str] = set()
+    erased: dict[str, int] = {}
     wrong = []
     for index, entry in enumerate(entries):
         kind, consent = entry["kind"], str(entry.get("consent"))
@@ -113,15 +122,19 @@ def judge(entries: Sequence[dict[str, Any]]) -> list[str]:
             state[consent] = {"paused": "paused", "resumed": "granted", "revoked": "ended"}[kind.partition(".")[2]]
         elif kind == "authority.revoked":
             gone.add(entry["authority"])
+        elif kind == "subject.erased":
+            erased[entry["subject_tag"]] = index
         elif kind == "decision":
             used = at[entry["consent_index"]]
+            if erased.get(entry["subject_tag"], -1) > entry["consent_index"]:
+                wrong.append(f"{index}: a decision under a consent of before the subject's erasure")
             if state[used] != "granted" or owner[used] in gone:
                 wrong.append(f"{index}: a decision under a consent that is {state[used]}, of {owner[used]}")
     return wrong
 
 
 STEP = st.tuples(
-    st.sampled_from(["ask"] * 6 + ["pause", "resume", "resume", "revoke", "renew", "end authority"]),
+    st.sampled_from(["ask"] * 6 + ["pause", "resume", "resume", "revoke", "renew", "erase", "end authority"]),
     st.integers(0, CONSENTS - 1),
 )
 PLANS = st.lists(st.lists(STEP, min_size=3, max_size=8), min_size=CALLERS, max_size=CALLERS)
@@ -160,29 +173,36 @@ def test_no_answer_stands_above_the_end_of_its_consent(
         assert (entries[index]["kind"], entries[index]["consent"]) == ("consent.revoked", consent_id)
     for consent_id in {consent_id for consent_id, _ in play.told}:
         company = next(company for company, name, *_ in play.consents if name == consent_id)
-        with refused("consent_revoked"):
+        with refused("consent_revoked", "subject_erased"):
             ask(stage, company, consent_id)
 
 
 def test_the_judge_sees_what_it_must() -> None:
-    """A decision after a revocation, a pause, a renewal, an authority's end; a registration after that end."""
+    """A decision after a revocation, pause, renewal, authority's end, erasure; a registration after that end."""
 
     def granted(consent: str, replaces: str | None = None) -> dict[str, Any]:
         return {"kind": "consent.granted", "consent": consent, "authority": "office", "replaces": replaces}
 
-    use = {"kind": "decision", "consent_index": 0}
+    use = {"kind": "decision", "consent_index": 0, "subject_tag": "t"}
     for end in (
         {"kind": "consent.revoked", "consent": "a"},
         {"kind": "consent.paused", "consent": "a"},
         granted("b", replaces="a"),
         {"kind": "authority.revoked", "authority": "office"},
+        {"kind": "subject.erased", "subject_tag": "t"},
     ):
         assert judge([granted("a"), use, end]) == []
         assert len(judge([granted("a"), end, use])) == 1
     assert len(judge([granted("a"), {"kind": "authority.revoked", "authority": "office"}, granted("b")])) == 1
 
 
-ENDS = ("revoke", "pause", "renew", "end authority")
+ENDS = {
+    "revoke": "consent_revoked",
+    "pause": "consent_paused",
+    "renew": "consent_superseded",
+    "erase": "subject_erased",
+    "end authority": "consent_invalidated",
+}
 
 
 @pytest.mark.parametrize("what", ENDS)
@@ -216,7 +236,7 @@ def test_acknowledged_and_then_killed(stage: Stage, offices: Iterator[Principal]
             made.result()
     start_again(stage)
     assert judge(stage.room.entries()) == []
+    check_sound(stage.room.home.path)  # the tables too are what the log says
     company, consent_id, *_ = play.consents[0]
-    told = {"revoke": "revoked", "pause": "paused", "renew": "superseded", "end authority": "invalidated"}[what]
-    with refused(f"consent_{told}"):
+    with refused(ENDS[what]):
         ask(stage, company, consent_id)

@@ -13,6 +13,7 @@ import json
 import sys
 import time
 import uuid
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -75,6 +76,7 @@ REGISTRATIONS = (
     Registration(1010, "purpose whose text was not shown", {"purpose": {"code": "precredit", "text": ""}}),
     Registration(1011, "data of another department than named", {"data": _data(names=["water.usage"])}),
     Registration(1011, "no data at all", {"data": []}),
+    Registration(1011, "period of data that ends before it begins", {"data_period": {"from": NOW, "to": NOW - DAY}}),
     Registration(1013, "frequency without a unit", {"frequency": {"value": 1}}),
     Registration(1013, "frequency in a unit that no calendar has", {"frequency": {"unit": "lunar", "value": 1}}),
     Registration(1013, "frequency of nothing", {"frequency": {"unit": "day", "value": 0}}),
@@ -181,6 +183,24 @@ def test_2002_2006_each_member_of_a_request_has_one_form(stage: Stage, member: s
     """2002, 2006: one member malformed at a time; no consent is looked at."""
     with refused(code):
         _bad_request(stage, **{member: value})
+
+
+def test_2007_data_of_other_days_are_not_read(stage: Stage) -> None:
+    """2007 (range of data): records of a day outside of the consented ones are missing, to the millisecond."""
+    company = next(COMPANIES)
+    with closing(stage.room.read_database()) as database:
+        days = [day for (day,) in database.execute("SELECT DISTINCT event_at FROM current")]
+    first, last = min(days) // 1000, max(days) // 1000 + 1
+    read = []
+    for period in ((0, first), (last, last + DAY), (first, last), None):
+        days_of = {} if period is None else {"data_period": {"from": period[0], "to": period[1]}}
+        made = claims(stage, company, **days_of)
+        limit = ask(stage, company, stage.room.office.register(signed(stage, made)).consent_id)
+        read.append((limit.yuan, json.loads(limit.receipt.entry)["bits_milli"]))
+    (before, _), (after, same), (within, price), (whole, again) = read
+    assert (before, after, same) == (0, 0, 0)  # the second is the same input as the first: no record
+    assert price > 0  # other records than none were read
+    assert (whole, again) == (within, 0)  # and the very ones that no period would have left out
 
 
 def test_2010_details_of_another_data_consumer(stage: Stage) -> None:

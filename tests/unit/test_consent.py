@@ -124,6 +124,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "separate none": {"separate_consents": []},
     "withdraw": {"withdraw": ""},
     "no machine": {"automated_decision": {"used": False, "contest": "x"}},
+    "period empty": {"data_period": {"from": NBF, "to": NBF}},
+    "period backwards": {"data_period": {"from": NBF, "to": NBF - DAY}},
+    "period open": {"data_period": {"from": NBF}},
+    "period text": {"data_period": {"from": "2026-01-01", "to": "2026-12-31"}},
+    "period null": {"data_period": {"from": None, "to": NBF}},
     "extra": {"scope": "everything"},
 }
 

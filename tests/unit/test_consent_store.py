@@ -22,9 +22,11 @@ from audit.note import NoteSigner
 from audit.schema import open_engine
 from enclave_api import tables  # noqa: F401 - every floor's tables
 from model_registry.signing import SigningKey, generate_key
+from sandbox import consent_store
 from sandbox.consent import Consent, make_consent, sign_consent
 from sandbox.consent_life import Change, State
 from sandbox.consent_store import ConsentStore, spend_use
+from sandbox.erasure import Eraser
 from sandbox.errors import (
     AuthorityHasNoStanding,
     ConsentDuplicate,
@@ -34,7 +36,9 @@ from sandbox.errors import (
     ConsentTooFrequent,
     ConsentTransition,
     ConsentUnknown,
+    SubjectErased,
 )
+from sandbox.subject_keys import subject_cipher
 from sandbox.vault.sealing import VaultKeys
 from tests.unit.test_consent import claims
 
@@ -98,6 +102,10 @@ class Desk:
     def state(self, consent_id: str, authority: str = "office") -> State:
         """As its authority is shown it."""
         return self.store.get(consent_id, authority, self.now).state
+
+    def erase(self, subject: str = SUBJECT) -> None:
+        """The subject's key is destroyed."""
+        asyncio.run(Eraser(self.ledger, self.engine).erase(KEYS.subject_tag(subject), "test"))
 
     def end(self, authority: str) -> int:
         """The authority loses its standing."""
@@ -270,3 +278,31 @@ def test_an_authoritys_end_is_its_consents_end(desk: Desk) -> None:
             desk.register()
         assert desk.use(theirs) == again + 1
         desk.restart()
+
+
+def test_what_was_consented_before_an_erasure_permits_nothing(desk: Desk) -> None:
+    """Neither at once nor when the subject came back with a new key; the new consent does."""
+    old = desk.register()
+    desk.use(old)
+    desk.erase()
+    with pytest.raises(SubjectErased):
+        desk.use(old)
+    new = desk.register()
+    with pytest.raises(SubjectErased):
+        desk.use(old)
+    assert desk.use(new) == 1
+
+
+def test_an_erasure_in_the_middle_of_a_look_is_no_corruption(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Erased and back with a new key between two reads of one call: the call is told so, no alarm is raised."""
+    old, real = desk.register(), subject_cipher
+
+    def meanwhile(connection: Connection, keys: VaultKeys, tag: str) -> Any:
+        monkeypatch.setattr(consent_store, "subject_cipher", real)
+        desk.erase()
+        desk.register()
+        return real(connection, keys, tag)
+
+    monkeypatch.setattr(consent_store, "subject_cipher", meanwhile)
+    with desk.engine.connect() as connection, pytest.raises(SubjectErased):
+        desk.store.for_use(connection, old)

@@ -176,7 +176,7 @@ class RegisterConsentRequest(_message.Message):
 
     CONSENT_JWS_FIELD_NUMBER: _builtins.int
     consent_jws: _builtins.bytes
-    """JWS, general JSON serialisation (RFC 7515, 7.2.1), at most 64 KiB."""
+    """JWS, general JSON serialisation (RFC 7515, 7.2.1), at most 128 KiB."""
     def __init__(
         self,
         *,

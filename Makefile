@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo test check bench redteam gen lock clean
+.PHONY: help demo test check bench redteam faults gen lock clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -30,6 +30,9 @@ bench: $(STAMP) ## Measure; ratios against a bare service in the same run
 redteam: $(STAMP) ## Attack the walls at length: 10,000 calls of two tenants, leakage over 10,000 calls
 	@HEIXIA_REDTEAM_CALLS=10000 $(BIN)/python -m pytest tests/redteam
 	@$(BIN)/python -m tests.redteam.leakage --calls 10000 --real 1000
+
+faults: $(STAMP) ## Fail and kill every call that writes, one a run (about 20 minutes); check what is left
+	@$(BIN)/python -m tests.faults
 
 gen: $(STAMP) ## Regenerate protos/gen from protos/
 	@BIN=$(BIN) sh scripts/generate.sh

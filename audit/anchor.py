@@ -28,12 +28,14 @@ CLOSE_S: Final = 5.0  # another machine's disk may hang; a stop must not
 
 
 class Finding(StrEnum):
-    """What is wrong between an anchor and a log."""
+    """What is wrong between an anchor, or what a witness saw, and a log."""
 
     MISSING = "anchor missing"
     UNREADABLE = "anchor unreadable"
     SHORTER = "log shorter"
     DIFFERS = "log differs"
+    BEHIND_WITNESS = "behind a witness"
+    WITNESS_DIFFERS = "witness differs"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Rollback:
     finding: Finding
     anchored: int | None = None
     anchor_hash: str | None = None
+    by: str = "the anchor"
 
 
 def find_rollback(ledger: Ledger, folder: Path, verifier: NoteVerifier) -> Rollback | None:
@@ -64,10 +67,7 @@ def find_rollback(ledger: Ledger, folder: Path, verifier: NoteVerifier) -> Rollb
         return Rollback(Finding.UNREADABLE)
     anchored, anchor_hash = anchor.size, sha256(raw).hexdigest()
     try:
-        if anchored:  # every log is an extension of the empty one
-            proof, checkpoint = ledger.prove_consistency(anchored)
-            now = Checkpoint.parse(Note.parse(checkpoint).text)
-            verify_consistency(anchored, now.size, anchor.root, now.root, proof)
+        check_extends(ledger, anchor)
     except EntryUnknown:
         return Rollback(Finding.SHORTER, anchored, anchor_hash)
     except ProofInvalid:
@@ -75,9 +75,22 @@ def find_rollback(ledger: Ledger, folder: Path, verifier: NoteVerifier) -> Rollb
     return None
 
 
+def check_extends(ledger: Ledger, seen: Checkpoint) -> None:
+    """Check that a log, just opened, is that of a checkpoint or an extension of it.
+
+    Raises:
+        EntryUnknown: the log is shorter.
+        ProofInvalid: it is another one.
+    """
+    if seen.size:  # every log is an extension of the empty one
+        proof, checkpoint = ledger.prove_consistency(seen.size)
+        now = Checkpoint.parse(Note.parse(checkpoint).text)
+        verify_consistency(seen.size, now.size, seen.root, now.root, proof)
+
+
 def rolled_back(found: Rollback, ledger: Ledger) -> LedgerRolledBack:
     """Say a finding as the error that refuses the start."""
-    said = "" if found.anchored is None else f", the anchor says {found.anchored}"
+    said = "" if found.anchored is None else f", {found.by} says {found.anchored}"
     if found.finding is Finding.MISSING:
         said = f"; where the anchor was moved, bring its file `{FILE}` along"
     return LedgerRolledBack(found.finding, public=f"{found.finding}; the log has {ledger.size} entries{said}")

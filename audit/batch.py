@@ -74,7 +74,7 @@ class BatchWriter:
                 if store.read_head(self._connection) is None:
                     edge = Edge(0, {})
                     store.create(self._connection, Head.signed(edge, floor_time(clock()), origin, signer))
-                self.head, self._edge = store.recover(self._connection, signer.verifier, origin)
+                self.head, self._edge = store.recover(self._connection, signer.verifiers, origin)
         except BaseException:
             self.close()
             raise
@@ -120,7 +120,7 @@ class BatchWriter:
     def _follow(self) -> None:
         if store.read_head(self._connection) == self.head:
             return
-        head, edge = store.recover(self._connection, self._signer.verifier, self._origin)
+        head, edge = store.recover(self._connection, self._signer.verifiers, self._origin)
         # What another process appended must go on from what this one signed, or the log would have two histories.
         if store.root_at(self._connection, min(self.head.size, head.size), head.size) != self.head.root:
             raise LedgerCorrupt("the stored log does not continue the one that was signed")

@@ -6,9 +6,9 @@ nothing else from the old tree, because a left sibling that lies wholly in the o
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from audit.merkle import HashReader, inclusion_proof, range_nodes, root_hash
+from audit.merkle import HashReader, range_hash, range_nodes, root_hash
 from audit.merkle import node_hash as parent_of
 from audit.tiles import TILE_HEIGHT
 
@@ -49,11 +49,15 @@ class Edge:
 
 @dataclass(frozen=True)
 class Growth:
-    """A tree that grew from `old_size` to `size` leaves, with every node completed on the way."""
+    """A tree that grew from `old_size` to `size` leaves, with every node completed on the way.
+
+    `ragged` keeps, by level, the hash of what stands at the right without being complete, once a proof asked for it.
+    """
 
     old_size: int
     size: int
     nodes: dict[tuple[int, int], bytes]
+    ragged: dict[int, bytes] = field(default_factory=dict)
 
     @property
     def edge(self) -> Edge:
@@ -61,8 +65,21 @@ class Growth:
         return Edge(self.size, {node: self.nodes[node] for node in range_nodes(0, self.size)})
 
     def proof(self, index: int) -> list[bytes]:
-        """Prove that a leaf appended in this growth is in the grown tree (old_size <= index < size)."""
-        return inclusion_proof(index, self.size, lambda level, at: self.nodes[level, at])
+        """Prove that a leaf appended in this growth is in the grown tree (old_size <= index < size).
+
+        The same as `audit.merkle.inclusion_proof`, told from the leaf up: a sibling is a complete subtree, or the
+        ragged one at the right, of which each level has one for all proofs; or there is none, and the node moves up.
+        """
+        path = []
+        for level in range((self.size - 1).bit_length()):
+            node = level, (index >> level) ^ 1
+            if node in self.nodes:
+                path.append(self.nodes[node])
+            elif node[1] << level < self.size:
+                if level not in self.ragged:
+                    self.ragged[level] = range_hash(node[1] << level, self.size, lambda *at: self.nodes[at])
+                path.append(self.ragged[level])
+        return path
 
     def tile_hashes(self) -> list[tuple[int, int, bytes]]:
         """List the hashes completed for tiles of level 1 and up: (tile level, index, hash)."""

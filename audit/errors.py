@@ -75,10 +75,61 @@ class ProofInvalid(CallerError):
     code = "proof_invalid"
 
 
+class CheckpointDeclined(CallerError):
+    """A witness does not cosign a checkpoint.
+
+    `status` is HTTP's; `size`, of a 409, what was cosigned last; `note`, of a 422, the checkpoint that the log signed.
+    """
+
+    code = "checkpoint_declined"
+
+    def __init__(self, status: int, detail: str, *, size: int | None = None, note: str = "") -> None:
+        super().__init__(detail)
+        self.status, self.size, self.note = status, size, note
+
+
 class EventInvalid(CallerError):
     """An entry is not canonical JSON of a known kind, version and shape."""
 
     code = "event_invalid"
+
+
+class LogUnreachable(ServiceError):
+    """A log served elsewhere does not answer, or its address is not to be trusted."""
+
+    code = "log_unreachable"
+    retryable = True
+
+
+class SearchInvalid(CallerError):
+    """A filter has a value that no entry can have, or a page token is of another search."""
+
+    code = "search_invalid"
+
+
+class IndexBehind(ServiceError):
+    """The search index is being built and has not come up to the log yet; nothing was read."""
+
+    code = "index_behind"
+    retryable = True
+
+
+class ExportDiffers(CallerError):
+    """A folder holds another log, a later state of it or another history; nothing was written over it."""
+
+    code = "export_differs"
+
+
+class ExportUnwritable(ServiceError):
+    """A folder that a log is exported to cannot be written."""
+
+    code = "export_unwritable"
+
+
+class WitnessStateInvalid(ServiceError):
+    """What a witness keeps is missing a part, does not verify, or is in use by another witness."""
+
+    code = "witness_state_invalid"
 
 
 class DatabaseMissing(ServiceError):
@@ -97,6 +148,12 @@ class DatabaseUnreadable(ServiceError):
     """The file is no SQLite database, is damaged, or its disk fails."""
 
     code = "database_unreadable"
+
+
+class DatabaseFull(ServiceError):
+    """The disk under the database is full; what was answered is on it, nothing else is."""
+
+    code = "database_full"
 
 
 class DatabaseVersionUnknown(ServiceError):

@@ -11,15 +11,19 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
-import rfc8785
-
 from audit.errors import EventInvalid
-from audit.member import Count, Digest, Member, Names, Tag, Text, Time, floor_time, format_time, parse_time
+from audit.member import Count, Digest, Member, Names, Tag, Text, Time, floor_time, format_time, parse_time, refused
 
 __all__ = ["ENTRY_BYTES_MAX", "KINDS", "Event", "decode", "encode", "floor_time", "format_time", "parse_time"]
 
 ENTRY_BYTES_MAX: Final = 65_535  # the length before an entry in a tlog-tiles bundle is a uint16
 KINDS: Final[dict[str, type["Event"]]] = {}
+
+_JSON: Final = json.JSONDecoder()
+
+# For what an entry may hold (a flat object with ASCII names; strings, whole numbers below 2**53, null, arrays of
+# strings) this is RFC 8785, and five times as fast as the general one: tests/unit/audit/test_canonical.py.
+_JCS: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,9 @@ def encode(event: Event, time: datetime) -> bytes:
     """
     entry: dict[str, Any] = {"kind": event.kind, "v": event.v, "time": format_time(time)}
     for member in _MEMBERS[event.kind]:
-        value = getattr(event, member.name)
+        entry[member.name] = value = getattr(event, member.name)
         member.admit(value)
-        entry[member.name] = value
-    return _canonical(entry)
+    return canonical(entry)
 
 
 def decode(body: bytes) -> tuple[Event, datetime]:
@@ -65,22 +68,28 @@ def decode(body: bytes) -> tuple[Event, datetime]:
         raise EventInvalid("an entry of an unknown kind")
     if type(entry.get("v")) is not int or entry["v"] != shape.v:
         raise EventInvalid("an entry of an unknown version")
-    members = _MEMBERS[shape.kind]
-    if entry.keys() != {"kind", "v", "time"}.union(member.name for member in members):
+    if entry.keys() != _NAMES[shape.kind]:
         raise EventInvalid(f"an entry of kind {shape.kind} lacks members or has unknown ones")
-    if not isinstance(entry["time"], str):
+    if type(entry["time"]) is not str:
         raise EventInvalid("the time of an entry is no string")
-    event = shape(**{member.name: _frozen(entry[member.name]) for member in members})
     time = parse_time(entry["time"])
+    values = []
+    for name, nullable, check in _MEMBERS[shape.kind]:
+        value = entry[name]
+        if type(value) is list:
+            value = tuple(value)
+        if not (check(value) or (value is None and nullable)):
+            raise refused(name)
+        values.append(value)
     # One comparison refuses white space, key order, escapes, number forms and doubled members alike.
-    if encode(event, time) != body:
+    if canonical(entry) != body:
         raise EventInvalid("an entry is not canonical")
-    return event, time
+    return shape(*values), time
 
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        entry = json.loads(body.decode("utf-8"))
+        entry, _ = _JSON.raw_decode(body.decode("utf-8"))  # what follows it, the comparison in `decode` refuses
     except (ValueError, RecursionError) as error:
         raise EventInvalid("an entry is not JSON") from error
     if not isinstance(entry, dict):
@@ -88,18 +97,19 @@ def _parse(body: bytes) -> dict[str, Any]:
     return entry
 
 
-def _canonical(entry: dict[str, Any]) -> bytes:
+def canonical(entry: dict[str, Any]) -> bytes:
+    """Write an entry's members as RFC 8785 JSON.
+
+    Raises:
+        EventInvalid: text that is not Unicode, or more than 65,535 bytes.
+    """
     try:
-        body = rfc8785.dumps(entry)
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        body = _JCS.encode(entry).encode()
+    except UnicodeEncodeError as error:
         raise EventInvalid("an entry holds text that is not Unicode") from error
     if len(body) > ENTRY_BYTES_MAX:
         raise EventInvalid("an entry above 65,535 bytes")
     return body
-
-
-def _frozen(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -340,7 +350,10 @@ class AuditExported(Event, kind="audit.exported"):
 
 @dataclass(frozen=True)
 class AuditChecked(Event, kind="audit.checked"):
-    """The log of `size` entries was checked whole: `sound` or `broken`, and the first bad index where one is known."""
+    """The log of `size` entries was checked whole: each verdict `sound`, `broken` or `unchecked` (no end was reached).
+
+    `first_bad` is the first bad index where one is known.
+    """
 
     by: Text
     size: Count
@@ -381,3 +394,6 @@ class RollbackAccepted(Event, kind="rollback.accepted"):
 
 
 _MEMBERS: Final = {kind: tuple(Member.of(field) for field in fields(shape)) for kind, shape in KINDS.items()}
+_NAMES: Final = {
+    kind: {"kind", "v", "time", *(member.name for member in members)} for kind, members in _MEMBERS.items()
+}

@@ -28,7 +28,7 @@ from audit.batch import BatchWriter, Change, Committed, Outcome, Position
 from audit.errors import EntryUnknown, LedgerBusy, LedgerClosed, LedgerCorrupt, ProofInvalid
 from audit.event import decode
 from audit.merkle import consistency_proof, inclusion_proof, verify_inclusion
-from audit.note import NoteSigner
+from audit.note import Checkpoint, Note, NoteSigner
 from audit.proof import format_proof
 from audit.schema import database_errors
 from audit.tiles import tile_reader
@@ -39,6 +39,15 @@ BATCH_MAX: Final = 256  # changes in a transaction: bounds how long others wait 
 QUEUE_MAX: Final = 4_096  # changes waiting: beyond this it is kinder to say no at once (Tessera's pushback)
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Cosigned:
+    """The newest checkpoint that a quorum of witnesses cosigned."""
+
+    size: int
+    root: bytes
+    checkpoint: str
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class Ledger:
     ) -> None:
         self._engine, self._batches, self._on_fatal, self._on_commit = engine, batches, on_fatal, on_commit
         self._head = batches.head
+        self._cosigned: _Cosigned | None = None
         self._waiting: deque[_Waiter] = deque()
         self._wake = threading.Condition(threading.Lock())
         self._closed = False
@@ -132,6 +142,29 @@ class Ledger:
         """The signed checkpoint of this ledger's last commit."""
         return self._head.checkpoint
 
+    @property
+    def published(self) -> str:
+        """The checkpoint to show: the newest that was given to `publish`, or else as `checkpoint`."""
+        return self._cosigned.checkpoint if self._cosigned else self._head.checkpoint
+
+    def publish(self, checkpoint: str) -> None:
+        """Show this checkpoint from now on, and prove under it what it covers.
+
+        Args:
+            checkpoint: one of this log's, cosigned by a quorum of witnesses; the caller has verified that.
+
+        Raises:
+            EntryUnknown: it is of a size that this log was never of.
+            LedgerCorrupt: the stored log does not lead to its root.
+        """
+        head = Checkpoint.parse(Note.parse(checkpoint).text)
+        if not 0 <= head.size <= self._head.size:
+            raise EntryUnknown(f"no log of size {head.size}")
+        with database_errors(), self._engine.connect() as connection:
+            if store.root_at(connection, head.size, head.size) != head.root:
+                raise LedgerCorrupt(f"the log of size {head.size} has another root than the one that was cosigned")
+        self._cosigned = _Cosigned(head.size, head.root, checkpoint)
+
     def entry(self, index: int) -> bytes:
         """Read an entry, checked against its leaf hash.
 
@@ -173,13 +206,15 @@ class Ledger:
             yield from store.read_bound_entries(connection, first, size)
 
     def prove(self, index: int) -> str:
-        """Return the tlog-proof of an entry under the present checkpoint; it has been verified.
+        """Return the tlog-proof of an entry under the published checkpoint if that covers it, or else the present one.
+
+        It has been verified.
 
         Raises:
             EntryUnknown: no such entry.
             LedgerCorrupt: the stored hashes do not lead to the signed root.
         """
-        head = self._head  # one snapshot: proof and checkpoint must be of one size
+        head = self._head_for(index + 1)
         if not 0 <= index < head.size:
             raise EntryUnknown(f"no entry {index}")
         with database_errors(), self._engine.connect() as connection:
@@ -192,12 +227,14 @@ class Ledger:
         return format_proof(index, hashes, head.checkpoint)
 
     def prove_consistency(self, old: int) -> tuple[list[bytes], str]:
-        """Return the RFC 6962 proof that the log of size `old` is a prefix of the present one, and its checkpoint.
+        """Return the RFC 6962 proof that the log of size `old` is a prefix of a newer one, and that one's checkpoint.
+
+        It is the published checkpoint if that is not older than `old`, or else the present one.
 
         Raises:
             EntryUnknown: the log was never of that size, or the size is 0 (nothing to prove).
         """
-        head = self._head
+        head = self._head_for(old)
         if not 0 < old <= head.size:
             raise EntryUnknown(f"no log of size {old}")
         with database_errors(), self._engine.connect() as connection:
@@ -210,6 +247,11 @@ class Ledger:
             self._closed = True
             self._wake.notify()
         self._thread.join()
+
+    def _head_for(self, size: int) -> "store.Head | _Cosigned":
+        """One snapshot, for proof and checkpoint must be of one size."""
+        cosigned = self._cosigned
+        return cosigned if cosigned and size <= cosigned.size else self._head
 
     def _put(self, waiter: _Waiter) -> None:
         with self._wake:

@@ -7,16 +7,17 @@ free of limits, names and subjects.
 
 import re
 from collections.abc import Callable
-from dataclasses import Field, dataclass
+from dataclasses import Field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin
 
 from audit.errors import EventInvalid
 
 INTEGER_MAX: Final = 2**53 - 1  # RFC 8785 numbers are IEEE doubles: beyond this two readers may disagree
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+# Hours up to 23: later Pythons read 24:00 as the next day, and a moment has one spelling.
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _TAG: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -87,9 +88,13 @@ Digest = Annotated[str, _is_digest]  # 32 bytes (SHA-256, or a commitment made w
 Tag = Annotated[str, _is_tag]  # HMAC-SHA-256 cut to 16 bytes, as 32 lower-case hex digits
 
 
-@dataclass(frozen=True)
-class Member:
-    """One member of a kind: its name, its check, and whether null may stand for it."""
+def refused(name: str) -> EventInvalid:
+    """The error for a member, naming it and never its value."""
+    return EventInvalid(f"member {name} has a wrong type or form")
+
+
+class Member(NamedTuple):
+    """One member of a kind: its name, whether null may stand for it, and its check."""
 
     name: str
     nullable: bool
@@ -108,7 +113,5 @@ class Member:
         Raises:
             EventInvalid: naming the member, never the value.
         """
-        if value is None and self.nullable:
-            return
-        if not self.check(value):
-            raise EventInvalid(f"member {self.name} has a wrong type or form")
+        if not (self.check(value) or (value is None and self.nullable)):
+            raise refused(self.name)

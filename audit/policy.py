@@ -5,7 +5,8 @@
     group <name> <k|any|all> <member> ...
     quorum <name|none>
 
-A checkpoint is accepted if one of the logs signed it under its own origin, and the quorum of witnesses cosigned it.
+A checkpoint is accepted if one of the logs signed it under its own origin, and the quorum of witnesses cosigned it. A
+log with two keys has two lines, either of which is enough: who does not trust Ed25519 any more takes that line out.
 
 Source: c2sp.org/tlog-policy.
 """
@@ -16,10 +17,12 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from audit.errors import ProofInvalid
-from audit.note import COSIGNATURE, ED25519, Checkpoint, Note, NoteVerifier, parse_decimal
+from audit.note import COSIGNATURE, ED25519, ML_DSA_44, Checkpoint, Note, NoteVerifier, parse_decimal
 
 POLICY_CHARACTERS_MAX: Final = 1_000_000
 NONE: Final = "none"
+LOG_TYPES: Final = (ED25519, ML_DSA_44)
+WITNESS_TYPES: Final = (COSIGNATURE, ML_DSA_44)
 _SPACE: Final = re.compile(r"[ \t]+")
 
 
@@ -39,14 +42,22 @@ class Policy:
     quorum: str = NONE
     witnesses: dict[str, NoteVerifier] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)  # of the witnesses that have one; not looked into here
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str | bytes) -> Self:
         """Read a policy.
+
+        Args:
+            text: or a file's bytes, which may be no UTF-8 in names, addresses and comments.
 
         Raises:
             ProofInvalid: malformed, or a key of a type not supported here; the message names the line.
         """
+        if isinstance(text, bytes):
+            text = text.decode(
+                errors="surrogateescape"
+            )  # octets are opaque, and come out of it as different as they were
         if len(text) > POLICY_CHARACTERS_MAX or any((c < " " and c not in "\t\n") or c == "\x7f" for c in text):
             raise ProofInvalid("a policy is too long or holds control characters")
         if not text.endswith("\n"):
@@ -59,7 +70,7 @@ class Policy:
                 raise ProofInvalid(f"policy line {number}: {error}") from error
         if parser.quorum is None:
             raise ProofInvalid("a policy has no quorum line")
-        return cls(tuple(parser.logs), parser.quorum, parser.witnesses, parser.groups)
+        return cls(tuple(parser.logs), parser.quorum, parser.witnesses, parser.groups, parser.urls)
 
     def signers(self, note: Note) -> frozenset[NoteVerifier]:
         """Return the keys of this policy that signed a note.
@@ -69,15 +80,14 @@ class Policy:
         """
         return frozenset(note.verify([*self.logs, *self.witnesses.values()]))
 
-    def check_log(self, checkpoint: Checkpoint, signers: Collection[NoteVerifier]) -> NoteVerifier:
-        """Return the log whose checkpoint it is.
+    def check_log(self, checkpoint: Checkpoint, signers: Collection[NoteVerifier]) -> tuple[NoteVerifier, ...]:
+        """Return the keys, in the policy's order, under which a checkpoint is its log's.
 
         Raises:
             ProofInvalid: none of the logs signed it, or only one of another name than its origin.
         """
-        for log in self.logs:
-            if log in signers and log.name == checkpoint.origin:
-                return log
+        if logs := tuple(log for log in self.logs if log in signers and log.name == checkpoint.origin):
+            return logs
         raise ProofInvalid("the checkpoint is not signed by a log of the policy under its own origin")
 
     def check_quorum(self, signers: Collection[NoteVerifier]) -> None:
@@ -114,6 +124,7 @@ class _Parser:
         self.logs: list[NoteVerifier] = []
         self.witnesses: dict[str, NoteVerifier] = {}
         self.groups: dict[str, Group] = {}
+        self.urls: dict[str, str] = {}
         self.quorum: str | None = None
         self._members: set[str] = set()
         self._lines: Final[dict[str, Callable[[Sequence[str]], None]]] = {
@@ -133,12 +144,14 @@ class _Parser:
 
     def _log(self, items: Sequence[str]) -> None:
         _count(items, 1, 2)
-        self.logs.append(_key(items[0], ED25519, self.logs))
+        self.logs.append(_key(items[0], LOG_TYPES, self.logs))
 
     def _witness(self, items: Sequence[str]) -> None:
         _count(items, 2, 3)
         self._check_new(items[0])
-        self.witnesses[items[0]] = _key(items[1], COSIGNATURE, self.witnesses.values())
+        self.witnesses[items[0]] = _key(items[1], WITNESS_TYPES, self.witnesses.values())
+        if len(items) == 3:
+            self.urls[items[0]] = items[2]
 
     def _group(self, items: Sequence[str]) -> None:
         _count(items, 3, len(items))
@@ -176,10 +189,11 @@ def _count(items: Sequence[str], least: int, most: int) -> None:
         raise ProofInvalid("a wrong number of items")
 
 
-def _key(vkey: str, wanted: int, taken: Collection[NoteVerifier]) -> NoteVerifier:
+def _key(vkey: str, wanted: Collection[int], taken: Collection[NoteVerifier]) -> NoteVerifier:
     verifier = NoteVerifier.parse(vkey)
-    if verifier.type != wanted:
-        raise ProofInvalid(f"a key of type 0x{verifier.type:02x} where 0x{wanted:02x} is supported")
+    if verifier.type not in wanted:
+        supported = " or ".join(f"0x{each:02x}" for each in wanted)
+        raise ProofInvalid(f"a key of type 0x{verifier.type:02x} where {supported} is supported")
     if any(verifier.key == other.key for other in taken):
         raise ProofInvalid("a public key for the second time")
     return verifier

@@ -22,6 +22,7 @@ from audit.proof import TlogProof
 SCHEMA: Final = "heixia.receipt/v1"
 RECEIPT_CHARACTERS_MAX: Final = 2_000_000  # the largest proof, escaped, and the largest entry
 SALT_BYTES: Final = 32
+QUORUM_STEP: Final = "tree is cosigned by the quorum"
 OFFER: Final = "offer"
 NO_OFFER: Final = "none"
 
@@ -126,7 +127,7 @@ def verify_receipt(receipt: Receipt, policy: Policy) -> list[Step]:
         _step("opening matches the commitments", found.check_opening),
         _step("entry is in the tree", found.check_inclusion),
         _step("tree is signed by a log of the policy", found.check_log),
-        _step("tree is cosigned by the quorum", found.check_quorum),
+        _step(QUORUM_STEP, found.check_quorum),
     ]
 
 
@@ -169,7 +170,7 @@ class _Findings:
 
     def check_log(self) -> str:
         checkpoint, signers = self._signers()
-        return self._policy.check_log(checkpoint, signers).vkey
+        return ", ".join(log.label for log in self._policy.check_log(checkpoint, signers))
 
     def check_quorum(self) -> str:
         _, signers = self._signers()

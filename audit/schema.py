@@ -34,6 +34,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from audit.errors import (
+    DatabaseFull,
     DatabaseMissing,
     DatabaseReadOnly,
     DatabaseUnreadable,
@@ -105,6 +106,7 @@ def open_engine(path: Path, *, create: bool, busy_timeout_ms: int = BUSY_TIMEOUT
         DatabaseReadOnly: the file's mode or its file system forbids writing.
         DatabaseUnreadable: no SQLite database, damaged, or the disk fails.
         DatabaseVersionUnknown: made by another version of the schema.
+        DatabaseFull: no room for what an opening writes.
         LedgerBusy: another process holds the write lock.
     """
     _check_file(path, create)
@@ -160,6 +162,8 @@ def translate(error: BaseException) -> ServiceError:
         return LedgerBusy("the database is locked by another process")
     if code == sqlite3.SQLITE_READONLY:
         return DatabaseReadOnly("the database cannot be written")
+    if code == sqlite3.SQLITE_FULL:
+        return DatabaseFull("the disk is full")
     return DatabaseUnreadable(f"the database does not answer: {getattr(origin, 'sqlite_errorname', 'unknown')}")
 
 

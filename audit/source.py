@@ -3,8 +3,9 @@
 What reads a log (serving, exporting, checking) is written against `LogSource` and takes either.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from sqlalchemy import Engine
 
@@ -14,7 +15,8 @@ from audit.note import NOTE_BYTES_MAX
 from audit.schema import database_errors
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, decode_bundle, decode_tile, encode_bundle, encode_tile
 
-_TILE_BYTES_MAX = TILE_WIDTH * (2 + 0xFFFF)  # a full bundle of the longest entries
+CHECKPOINT: Final = "checkpoint"  # its path
+TILE_BYTES_MAX: Final = TILE_WIDTH * (2 + 0xFFFF)  # a full bundle of the longest entries
 _BODIES = "SELECT body FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"
 
 
@@ -31,11 +33,19 @@ class LogSource(Protocol):
 class DatabaseSource:
     """The log in a database, as it is stored: bodies are not held against their hashes here."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, checkpoint: Callable[[], str] | None = None) -> None:
+        """Read nothing yet.
+
+        Args:
+            engine: of the database.
+            checkpoint: the one to read the log under, such as the one that witnesses cosigned; None = the head's.
+        """
+        self._engine, self._checkpoint = engine, checkpoint
 
     def checkpoint(self) -> str:
         """As LogSource."""
+        if self._checkpoint:
+            return self._checkpoint()
         with database_errors(), self._engine.connect() as connection:
             head = store.read_head(connection)
         if head is None:
@@ -66,18 +76,18 @@ class FolderSource:
     def checkpoint(self) -> str:
         """As LogSource."""
         try:
-            return self._bytes("checkpoint", NOTE_BYTES_MAX).decode()
+            return self._bytes(CHECKPOINT, NOTE_BYTES_MAX).decode()
         except UnicodeDecodeError as error:
             raise LedgerCorrupt("the checkpoint is not text") from error
 
     def read(self, tile: Tile) -> bytes:
         """As LogSource."""
         try:
-            return self._bytes(tile.path, _TILE_BYTES_MAX)
+            return self._bytes(tile.path, TILE_BYTES_MAX)
         except EntryUnknown:
             if tile.width == TILE_WIDTH:
                 raise
-        return cut(self._bytes(Tile(tile.level, tile.index).path, _TILE_BYTES_MAX), tile)
+        return cut(self._bytes(Tile(tile.level, tile.index).path, TILE_BYTES_MAX), tile)
 
     def _bytes(self, path: str, most: int) -> bytes:
         try:

@@ -41,7 +41,8 @@ class Head:
     def signed(cls, edge: Edge, time: datetime, origin: str, signer: NoteSigner) -> "Head":
         """Sign the checkpoint of a tree."""
         root = edge.root
-        return cls(edge.size, root, signer.sign(Checkpoint(origin, edge.size, root).text), time)
+        checkpoint = Checkpoint(origin, edge.size, root)
+        return cls(edge.size, root, signer.sign(checkpoint.text, int(time.timestamp())), time)
 
 
 def read_head(connection: Connection) -> Head | None:
@@ -129,10 +130,15 @@ def read_tile(connection: Connection, tile: Tile) -> list[bytes]:
     return hashes
 
 
-def recover(connection: Connection, verifier: NoteVerifier, origin: str) -> tuple[Head, Edge]:
+def recover(connection: Connection, verifiers: Sequence[NoteVerifier], origin: str) -> tuple[Head, Edge]:
     """Read head and right edge, re-derived: what the next append will build upon is what was signed.
 
     Older entries are not read again here; that is the business of a full check.
+
+    Args:
+        connection: inside a transaction.
+        verifiers: the log's keys; the first must have signed, and what the others signed must verify too.
+        origin: the log's name.
 
     Raises:
         LedgerCorrupt: head, checkpoint, entries or hashes disagree.
@@ -140,7 +146,7 @@ def recover(connection: Connection, verifier: NoteVerifier, origin: str) -> tupl
     head = read_head(connection)
     if head is None:
         raise LedgerCorrupt("the log has no head")
-    _check_checkpoint(head, verifier, origin)
+    _check_checkpoint(head, verifiers, origin)
     if connection.exec_driver_sql(_LAST_INDEX).scalar_one() != (head.size - 1 if head.size else None):
         raise LedgerCorrupt("the log holds more or fewer entries than its head says")
     _check_last_bundle(connection, head)
@@ -167,10 +173,11 @@ def create(connection: Connection, head: Head) -> None:
     write_head(connection, head, first=True)
 
 
-def _check_checkpoint(head: Head, verifier: NoteVerifier, origin: str) -> None:
+def _check_checkpoint(head: Head, verifiers: Sequence[NoteVerifier], origin: str) -> None:
     try:
         note = Note.parse(head.checkpoint)
-        note.verify([verifier])
+        if verifiers[0] not in note.verify(verifiers):
+            raise ProofInvalid("not signed by the log's first key")
         checkpoint = Checkpoint.parse(note.text)
     except ProofInvalid as error:
         raise LedgerCorrupt(f"the log's checkpoint does not verify under this key: {error}") from error

@@ -33,7 +33,7 @@ def show(ratios: Sequence[Figure], figures: Sequence[Figure]) -> None:
     console.print(
         f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}; ratios hold, absolutes drift"
     )
-    titles = ("Ratios against the bare service in the same run", "Figures")
+    titles = ("Ratios, each within the same run", "Figures")
     for title, some in zip(titles, (ratios, figures), strict=True):
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for column in ("name", "value", "unit", "note"):

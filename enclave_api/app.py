@@ -5,10 +5,11 @@ import fcntl
 import gc
 import hashlib
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -24,21 +25,25 @@ from heixia.catalog.v1 import catalog_pb2_grpc
 from heixia.consent.v1 import consent_pb2_grpc
 from heixia.precredit.v1 import precredit_pb2_grpc
 from heixia.registry.v1 import registry_pb2_grpc
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 import enclave_api
 from audit.errors import HeixiaError
 from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
-from audit.schema import forget_overwritten, open_engine
+from audit.schema import database_errors, forget_overwritten, open_engine
+from audit.source import DatabaseSource
 from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
+from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import GRACE_S, MESSAGE_BYTES_MAX, Settings
 from enclave_api.errors import AddressTaken, HomeInvalid, WallsMissing
 from enclave_api.home import Home, log_signer
 from enclave_api.identity import Role
 from enclave_api.interceptors import Doorkeeper
 from enclave_api.keys import Keys
+from enclave_api.log_http import LogDoor
 from enclave_api.metrics import Metrics
+from enclave_api.nightly import Nightly, check_in_process
 from enclave_api.servicers.attestation import AttestationServicer
 from enclave_api.servicers.audit import AuditServicer
 from enclave_api.servicers.catalog import CatalogServicer
@@ -47,6 +52,8 @@ from enclave_api.servicers.precredit import PreCreditServicer
 from enclave_api.servicers.registry import RegistryServicer
 from enclave_api.start_checks import allow_descriptors, check_past, make_anchor, start_anchor
 from enclave_api.uploads import Uploads
+from enclave_api.witness_http import bind
+from enclave_api.witnesses import Trust, Witnesses
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
 from sandbox.decision import Decider, DecisionSettings, Enclave
@@ -55,6 +62,7 @@ from sandbox.jail.required import explain_missing
 from sandbox.jail.settings import JailSettings
 from sandbox.vault.catalog import load_catalog
 from sandbox.vault.datasets import Datasets
+from sandbox.vault.subject import parse_subject
 from sandbox.vault.vault import Vault
 from sandbox.versions import Versions
 
@@ -84,6 +92,7 @@ class ServeOptions:
     accept_weak_isolation: bool = False
     anchor: Path | None = None  # folder of the anchor; None = the home's own
     accept_rollback: bool = False
+    log_listen: str | None = None  # HOST:PORT of the log over HTTP; None = not served
 
 
 @dataclass
@@ -91,6 +100,7 @@ class Service:
     """Everything a serving process is made of; for the servicers and for tests that look inside."""
 
     settings: Settings
+    engine: Engine
     ledger: Ledger
     vault: Vault
     registry: Registry
@@ -100,6 +110,11 @@ class Service:
     decider: Decider
     facts: EnclaveFacts
     metrics: Metrics
+    desk: AuditDesk
+
+    def tag_of(self, subject: str) -> str:
+        """A subject's tag in the log; raises SubjectInvalid."""
+        return self.vault.keys.subject_tag(parse_subject(subject))
 
 
 def utc_now() -> datetime:
@@ -127,11 +142,18 @@ async def build(
     folder = options.anchor or home.anchor
     anchor = make_anchor(folder)
     stack.callback(anchor.close)
-    ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, anchor.put)
+    hearers = [anchor.put]
+    ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, lambda new: _tell(hearers, new))
     stack.callback(ledger.close)
-    await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback)
+    trust = Trust.load(home, signer.verifiers)
+    seen = await asyncio.to_thread(trust.remembered)
+    await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback, seen=seen)
     start_anchor(anchor, ledger.checkpoint)
     forget_overwritten(engine)  # a server killed after an erasure may have left the key in the write-ahead log
+    metrics = Metrics()
+    cosigning = Witnesses(trust, ledger, engine, metrics, on_fatal).start()
+    stack.callback(cosigning.close)
+    hearers.append(cosigning.put)
     vault = Vault(engine, keys.vault, catalog)
     stack.callback(vault.close)
     secrets = {keys.recipient.public().key_id: keys.recipient}
@@ -140,7 +162,6 @@ async def build(
     consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY), settings.terms)
     versions = Versions(registry, pool, catalog)
     facts = _facts(home, settings, keys, pool)
-    metrics = Metrics()
     rules = DecisionSettings(settings.release_quantum_ms, settings.budget_bits_per_year * 1000)
     room = Enclave(facts.evidence_hash, SIMULATED, facts.isolation)
     reader = stack.enter_context(engine.connect())
@@ -148,7 +169,15 @@ async def build(
     if options.step_metrics:
         decider.observe = metrics.step
     datasets = Datasets(ledger, engine, vault)
-    return Service(settings, ledger, vault, registry, consents, datasets, versions, decider, facts, metrics)
+    desk = AuditDesk(ledger, engine, home.index, rules.budget_milli, settings.release_quantum_ms)
+    stack.callback(desk.close)
+    floors = (ledger, vault, registry, consents, datasets, versions, decider)
+    return Service(settings, engine, *floors, facts, metrics, desk)
+
+
+def _tell(hearers: Sequence[Callable[[str], None]], checkpoint: str) -> None:
+    for hear in hearers:
+        hear(checkpoint)
 
 
 async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
@@ -165,17 +194,17 @@ async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
     return pool
 
 
-async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts], None]) -> None:
+async def serve(home: Home, options: ServeOptions, ready: Callable[[int, EnclaveFacts, str | None], None]) -> None:
     """Serves until SIGTERM or SIGINT, then lets calls in flight finish.
 
     Args:
         home: made by `heixia init`.
         options: how.
-        ready: called once with the port when calls are answered.
+        ready: called once when calls are answered, with their port, the evidence's facts, and where the log is served.
 
     Raises:
         AddressTaken, and whatever `build` raises.
-        LedgerClosed: the ledger stopped itself; the process must be started anew.
+        DatabaseFull, DatabaseUnreadable, LedgerCorrupt: why the ledger stopped itself; start the process anew.
     """
     stop: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
     loop = asyncio.get_running_loop()
@@ -190,23 +219,28 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         server, port = await _server(home, options, enclave)
         if options.metrics:
             stack.callback(_serve_metrics(enclave.metrics, options.metrics))
+        log_url = _serve_log(enclave, options.log_listen, stack) if options.log_listen else None
         await _record_start(enclave)
         await server.start()
         # Beside the calls: what some bank left half submitted must not keep everybody waiting.
         inspections = asyncio.create_task(_finish_inspections(enclave))
         stack.callback(inspections.cancel)
+        stack.push_async_callback(_end_nightly, _start_nightly(home, enclave))
+        following = asyncio.create_task(enclave.desk.follow())
+        stack.callback(following.cancel)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
         gc.collect()
         gc.set_threshold(GC_THRESHOLD)
         gc.freeze()  # what a start allocates lives as long as the process; the collector need not walk it in every call
         _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=enclave.facts.isolation)
-        ready(port, enclave.facts)
+        ready(port, enclave.facts, log_url)
         cause = await stop
         _log.info("stopping", cause=type(cause).__name__ if cause else "signal")
         await server.stop(GRACE_S)
         if cause is not None:
-            raise cause
+            with database_errors():
+                raise cause
 
 
 @contextmanager
@@ -276,8 +310,10 @@ async def _add_services(server: grpc.aio.Server, enclave: Service, options: Serv
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(enclave.datasets, uploads, utc_now), server)
     consents = ConsentServicer(enclave.consents, utc_now, enclave.decider.settings.budget_milli)
     consent_pb2_grpc.add_ConsentServiceServicer_to_server(consents, server)
-    precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(PreCreditServicer(enclave.decider), server)
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(enclave.ledger), server)
+    calls = PreCreditServicer(enclave.decider, enclave.desk.count_answer)
+    precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(calls, server)
+    auditors = AuditServicer(enclave.ledger, enclave.desk, enclave.tag_of)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(auditors, server)
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *SERVICES):
@@ -304,6 +340,21 @@ def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> Enclav
     )
 
 
+def _start_nightly(home: Home, enclave: Service) -> "asyncio.Task[None] | None":
+    hour = enclave.settings.fsck_hour_utc
+    if hour == "off":
+        return None
+    check = partial(check_in_process, home.path)
+    return asyncio.create_task(Nightly(enclave.ledger, enclave.metrics, check, hour, utc_now).run_forever())
+
+
+async def _end_nightly(task: "asyncio.Task[None] | None") -> None:
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
 async def _finish_inspections(enclave: Service) -> None:
     try:
         await enclave.registry.finish_inspections(enclave.versions.inspect)
@@ -322,6 +373,13 @@ async def _record_start(enclave: Service) -> None:
         return event, None
 
     await enclave.ledger.append(change)
+
+
+def _serve_log(enclave: Service, address: str, stack: AsyncExitStack) -> str:
+    source = DatabaseSource(enclave.engine, lambda: enclave.ledger.published)
+    door = LogDoor(source, bind(address, "--log-listen"))
+    stack.callback(door.close)
+    return door.url
 
 
 def _serve_metrics(metrics: Metrics, address: str) -> Callable[[], None]:

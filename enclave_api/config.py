@@ -33,6 +33,7 @@ precredit_uses_max = 5
 monitoring_days_max = 365
 subject_signature = "optional" # "required": a consent must carry the company's own signature beside the authority's
 rpcs_in_flight_max = 256       # further calls are refused at once instead of queueing without end
+fsck_hour_utc = 18             # the whole log is checked daily at this hour, 0 to 23, or "off"; 18 = 02:00 in China
 """
 
 
@@ -53,6 +54,7 @@ class Settings(BaseModel):
     monitoring_days_max: int = Field(CAPS["monitoring"].days, ge=1, le=CAPS["monitoring"].days)
     subject_signature: Literal["optional", "required"] = "optional"
     rpcs_in_flight_max: int = Field(256, ge=1, le=10_000)
+    fsck_hour_utc: Annotated[int, Field(ge=0, le=23)] | Literal["off"] = 18
 
     @model_validator(mode="after")
     def _slot_fits(self) -> Self:

@@ -45,14 +45,24 @@ CATALOG: dict[str, Line] = {
     "ledger_corrupt": Line(S.DATA_LOSS, "The stored log does not re-derive; the service does not go on."),
     "ledger_rolled_back": Line(
         S.DATA_LOSS,
-        "The log does not go on from its anchor: restore the newest database, or serve with --accept-rollback (logged)",
+        "The log does not go on from what was seen of it: restore the newest database, or serve with --accept-rollback",
     ),
     "database_missing": Line(S.FAILED_PRECONDITION, "The database is missing; make a home with `heixia init`"),
     "database_read_only": Line(S.FAILED_PRECONDITION, "The database cannot be written; check owner, mode and disk"),
     "database_unreadable": Line(S.FAILED_PRECONDITION, "The database does not answer, or the file is none of ours"),
+    "database_full": Line(S.FAILED_PRECONDITION, "The disk under the database is full; make room and start again"),
     "database_version_unknown": Line(S.FAILED_PRECONDITION, "The database was made by another version of Heixia"),
     "entry_unknown": Line(S.NOT_FOUND, "The log has no entry with that index."),
     "proof_invalid": Line(S.INVALID_ARGUMENT, "The proof, checkpoint or receipt does not verify"),
+    "log_unreachable": Line(S.UNAVAILABLE, "The log cannot be read there; check the address, or repeat later"),
+    "search_invalid": Line(S.INVALID_ARGUMENT, "The search cannot be made"),
+    "index_behind": Line(S.UNAVAILABLE, "The search index is being built; repeat in a while"),
+    "export_differs": Line(
+        S.FAILED_PRECONDITION, "The folder holds something else and is left as it is: keep it, and export elsewhere"
+    ),
+    "export_unwritable": Line(S.FAILED_PRECONDITION, "The folder cannot be written; check owner, mode and disk"),
+    "checkpoint_declined": Line(S.FAILED_PRECONDITION, "The witness does not cosign this checkpoint."),
+    "witness_state_invalid": Line(S.FAILED_PRECONDITION, "The witness's state cannot be used; it never starts anew"),
     "event_invalid": Line(S.INVALID_ARGUMENT, "The entry is not of a known kind and shape"),
     # versions
     "signature_invalid": Line(
@@ -83,7 +93,8 @@ CATALOG: dict[str, Line] = {
     "consent_revoked": Line(S.FAILED_PRECONDITION, "The consent was revoked."),
     "consent_superseded": Line(S.FAILED_PRECONDITION, "A newer consent replaced it; use that one."),
     "consent_invalidated": Line(S.FAILED_PRECONDITION, "The authority that registered the consent was revoked."),
-    "authority_revoked": Line(S.PERMISSION_DENIED, "The consent authority was revoked; it registers nothing more."),
+    "authority_revoked": Line(S.PERMISSION_DENIED, "The authority was revoked; it registers nothing, acts for nobody."),
+    "authority_unknown": Line(S.NOT_FOUND, "No consent authority of that name has a key, or registered a consent."),
     "authority_already_revoked": Line(S.FAILED_PRECONDITION, "The consent authority was revoked before."),
     "consent_paused": Line(S.FAILED_PRECONDITION, "The consent is paused."),
     # calls

@@ -3,10 +3,12 @@
 heixia.toml           settings
 root.key              root secret (0600; wrapped where a passphrase is set)
 heixia.db             the ledger, its projections and the encrypted vault: one file, because they commit together
+audit.index           the auditors' search index: derived from the log, may be deleted at any time
 catalog.yaml          departments, datasets, fields
 tls/                  ca.pem, server.pem, server.key (and ca.key: development only)
 trust/                institutions.jwks, authorities.jwks: whose signatures count
-public/log.policy     tlog-policy: give it to whoever verifies receipts
+public/log.policy     tlog-policy: give it to whoever verifies receipts; the witnesses that it names are asked
+public/checkpoint     the newest checkpoint that a quorum of them cosigned
 clients/<name>/       cert.pem, key.pem, ca.pem and, for banks and authorities, signing.jwk
 """
 
@@ -31,6 +33,8 @@ from model_registry.signing import generate_key, load_key_set
 
 _TRUST_FILE = {Role.INSTITUTION: "institutions.jwks", Role.AUTHORITY: "authorities.jwks"}
 
+_DIGESTED = ("trust/authorities.jwks", "trust/institutions.jwks", "tls/ca.pem", "catalog.yaml", "public/log.policy")
+
 # One certificate a role, and a second person at the bank, because approval needs one.
 DEVELOPMENT_PRINCIPALS = (
     Principal(Role.INSTITUTION, "zhongyuan", "alice"),
@@ -53,6 +57,11 @@ class Home:
     def database(self) -> Path:
         """The one database file."""
         return self.path / "heixia.db"
+
+    @property
+    def index(self) -> Path:
+        """The search index beside the database; derived from it."""
+        return self.path / "audit.index"
 
     @property
     def anchor(self) -> Path:
@@ -88,7 +97,7 @@ class Home:
     def config_digest(self, settings: Settings) -> str:
         """SHA-256, hex, of the settings and of the files that say whom this enclave trusts and what it holds."""
         state = hashlib.sha256(settings.digest.encode())
-        for name in ("trust/authorities.jwks", "trust/institutions.jwks", "tls/ca.pem", "catalog.yaml"):
+        for name in _DIGESTED:
             try:
                 content = (self.path / name).read_bytes()
             except OSError as error:
@@ -103,8 +112,8 @@ class Home:
 
 
 def log_signer(keys: Keys, origin: str) -> NoteSigner:
-    """What signs this enclave's checkpoints."""
-    return NoteSigner.from_seed(origin, keys.ledger_seed)
+    """What signs this enclave's checkpoints, with Ed25519 and ML-DSA-44."""
+    return NoteSigner.from_seed(origin, keys.ledger_seed, keys.ledger_ml_dsa_seed)
 
 
 def create_home(
@@ -141,7 +150,8 @@ def create_home(
     (path / "catalog.yaml").write_text(text)
     keys = create_root(home.root_key, passphrase)
     signer = log_signer(keys, log_origin)
-    home.policy.write_text(f"log {signer.verifier.vkey}\nquorum none\n")
+    logs = "".join(f"log {verifier.vkey}\n" for verifier in signer.verifiers)
+    home.policy.write_text(f"{logs}quorum none\n")
     open_engine(home.database, create=True).dispose()
     for name in _TRUST_FILE.values():
         (path / "trust" / name).write_text('{"keys": []}\n')

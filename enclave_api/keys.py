@@ -49,6 +49,11 @@ class Keys:
         return self.derive("ledger ed25519")
 
     @cached_property
+    def ledger_ml_dsa_seed(self) -> bytes:
+        """ML-DSA-44 seed that signs checkpoints beside it (FIPS 204's xi)."""
+        return self.derive("ledger ml-dsa-44")
+
+    @cached_property
     def vault(self) -> VaultKeys:
         """Keys of records, rows, tags and subjects."""
         return VaultKeys(

@@ -1,6 +1,7 @@
 """What a start asks before it serves: does the log go on from its anchor, and are the budgets what the log says?"""
 
 import resource
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -11,6 +12,7 @@ from audit.anchor import Anchor, find_rollback, rolled_back
 from audit.event import RollbackAccepted
 from audit.ledger import Ledger
 from audit.note import NoteVerifier
+from audit.witness_check import find_unaccepted
 from enclave_api.errors import HomeInvalid
 from sandbox.disclosure import check_budgets
 
@@ -38,21 +40,33 @@ def make_anchor(folder: Path) -> Anchor:
     return Anchor(folder, lambda error: _log.error("anchor not written", folder=str(folder), reason=error.strerror))
 
 
-async def check_past(ledger: Ledger, engine: Engine, folder: Path, verifier: NoteVerifier, *, accept: bool) -> None:
-    """Refuses a log that is behind or beside its anchor, unless told to accept it; then an entry says so.
+async def check_past(
+    ledger: Ledger, engine: Engine, folder: Path, verifier: NoteVerifier, *, accept: bool, seen: Mapping[str, str]
+) -> None:
+    """Refuses a log that is behind or beside its anchor, or what witnesses saw, unless told to accept it.
+
+    Then an entry for each checkpoint that is given up says so.
+
+    Args:
+        ledger: just opened.
+        engine: its database.
+        folder: the anchor's.
+        verifier: the log's key.
+        accept: go on although the log was rolled back.
+        seen: checkpoints of this log, verified, by who keeps them (audit.witness_check).
 
     Raises:
         LedgerRolledBack, BudgetDiffers, LedgerCorrupt: nothing was changed.
     """
-    found = find_rollback(ledger, folder, verifier)
+    found = [*filter(None, [find_rollback(ledger, folder, verifier)]), *find_unaccepted(ledger, engine, seen)]
     if found and not accept:
-        raise rolled_back(found, ledger)
+        raise rolled_back(max(found, key=lambda one: one.anchored or 0), ledger)
     with engine.connect() as connection:
         check_budgets(connection, ledger)
-    if found:
-        _log.warning("rollback accepted", finding=found.finding, anchored=found.anchored, size=ledger.size)
-        event = RollbackAccepted("operator", found.finding, found.anchored, found.anchor_hash)
-        await ledger.append(lambda *_: (event, None))
+    for one in found:
+        _log.warning("rollback accepted", finding=one.finding, by=one.by, anchored=one.anchored, size=ledger.size)
+        event = RollbackAccepted("operator", one.finding, one.anchored, one.anchor_hash)
+        await ledger.append(lambda *_, event=event: (event, None))
 
 
 def start_anchor(anchor: Anchor, checkpoint: str) -> None:

@@ -1,6 +1,8 @@
 """JWS signatures (RFC 7515) of institutions and authorities: EdDSA or ES256, keys found by `kid` in a JWKS (RFC 7517).
 
-A `kid` is `<organisation>/<n>`: the organisation is part of the key's name, so a signature says whose it is.
+A `kid` is `<organisation>/<n>`: the organisation is part of the key's name, so a signature says whose it is. A key set
+may tell the end of a key as the historical keys of OpenID Federation do: `exp` (NumericDate) = it signs nothing new
+from then on, what it signed before stands; `revoked` = it was withdrawn, and nothing that it ever signed counts.
 """
 
 import json
@@ -35,6 +37,11 @@ def generate_key(organisation: str, number: int = 1) -> OKPKey:
     return OKPKey.generate_key("Ed25519", {"kid": f"{organisation}/{number}", "use": "sig"})
 
 
+def own_key() -> OKPKey:
+    """A fresh Ed25519 key of a person's: it has no name, for nobody's name may travel with its signatures."""
+    return OKPKey.generate_key("Ed25519")
+
+
 def load_signing_key(text: str) -> SigningKey:
     """Reads a private JWK; raises SignatureInvalid where it is none."""
     try:
@@ -48,8 +55,10 @@ def load_key_set(text: str) -> KeySet:
     """Reads a JWKS of public keys; raises SignatureInvalid where it is none. An empty set is a valid one."""
     try:
         data = json.loads(text)
+        if any(type(key.get("exp", 0)) is not int for key in data["keys"]):  # read as no end, it would go on for ever
+            raise SignatureInvalid("exp", public="`exp` of a key in the key set is not a NumericDate")
         return KeySet.import_key_set(data) if data["keys"] else KeySet([])
-    except (ValueError, KeyError, TypeError, JoseError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, JoseError) as error:
         raise SignatureInvalid("not a JWKS", public="the key set file is not a JWKS") from error
 
 
@@ -127,9 +136,15 @@ def verify_general(raw: bytes, keys: KeySet, typ: str) -> Signed:
 
 
 def retires_at(keys: KeySet, kid: str) -> int | None:
-    """From when on a key signs nothing new: its `exp` member, Unix seconds; None = no such time."""
+    """From when on a key of the set signs nothing new (`exp`), Unix seconds; None = no such time.
+
+    Raises:
+        SignatureInvalid: the key was withdrawn (`revoked`).
+    """
     key = next(key for key in keys.keys if key.kid == kid)
-    end = key.as_dict().get("exp")
+    if key.get("revoked") is not None:
+        raise SignatureInvalid("withdrawn", public="the key was withdrawn")
+    end = key.get("exp")
     return end if isinstance(end, int) else None
 
 

@@ -212,14 +212,17 @@ def reverify_consent(raw: bytes, authorities: KeySet, terms: Terms = TERMS) -> t
         raise ConsentInvalid("size", public=f"larger than {CONSENT_BYTES_MAX:,} bytes")
     try:
         signed = verify_general(raw, authorities, TYP)
+        retires = retires_at(authorities, signed.kid)
         consent = Consent.model_validate_json(signed.payload)
     except SignatureInvalid as error:
-        public = "a signature does not verify: the authority's with its known keys, or the subject's own"
+        public = "a signature does not verify: the authority's with a known key that still counts, or the subject's own"
         raise ConsentInvalid("signature", public=public) from error
     except ValidationError as error:
         raise ConsentInvalid("claims", public=explain(error)) from error
     if organisation_of(signed.kid) != consent.iss:
         raise ConsentInvalid("signer", public="signed by another authority than `iss`")
+    if retires is not None and consent.iat >= retires:
+        raise ConsentInvalid("retired key", public="signed with a key of the authority's after it was retired")
     _check_confirmed(consent, signed.own)
     check_claims(consent, terms)
     return consent, signed

@@ -22,27 +22,30 @@ from audit.ledger import Ledger, Position
 from audit.prepared import Prepared
 from model_registry.aead import seal, unseal
 from model_registry.errors import StoredValueCorrupt
+from model_registry.signing import organisation_of
 from sandbox import tables
 from sandbox.consent import TERMS, Consent, Terms, check_registrable, reverify_consent, verify_consent
 from sandbox.consent_life import TRANSITIONS, Change, State, Uses, check_usable, next_state, shown_state
 from sandbox.errors import (
     AuthorityAlreadyRevoked,
     AuthorityHasNoStanding,
+    AuthorityUnknown,
     ConsentDuplicate,
     ConsentNotYours,
     ConsentUnknown,
+    SubjectErased,
 )
-from sandbox.subject_keys import check_not_erased, ensure_subject_cipher, subject_cipher
+from sandbox.subject_keys import ensure_subject_cipher, subject_cipher
 from sandbox.vault.sealing import VaultKeys
 
-_REVOKED = tables.revoked_authority.c
-_ROWS = select(tables.consent, _REVOKED.idx.label("invalidated")).outerjoin_from(
-    tables.consent, tables.revoked_authority, _REVOKED.authority == tables.consent.c.authority
+_REVOKED, _ERASED = tables.revoked_authority.c, tables.erased_subject.c
+# A consent with what ended it from outside, in one statement: two more in every call would be felt.
+_WHOLE = (
+    select(tables.consent, _REVOKED.idx.label("invalidated"), _ERASED.idx.label("erased"))
+    .outerjoin_from(tables.consent, tables.revoked_authority, _REVOKED.authority == tables.consent.c.authority)
+    .outerjoin(tables.erased_subject, _ERASED.subject_tag == tables.consent.c.subject_tag)
 )
-_CONSENT = Prepared(_ROWS.where(tables.consent.c.consent_id == bindparam("id")))
-_OF_SUBJECT = Prepared(
-    _ROWS.where(tables.consent.c.subject_tag == bindparam("tag")).order_by(tables.consent.c.granted_index.desc())
-)
+_CONSENT = Prepared(_WHOLE.where(tables.consent.c.consent_id == bindparam("id")))
 _REGISTERED = select(tables.consent.c.consent_id).where(
     (tables.consent.c.subject_tag == bindparam("tag")) & (tables.consent.c.authority == bindparam("authority"))
 )
@@ -157,34 +160,52 @@ class ConsentStore:
         """A consent of this authority as it stands now; raises ConsentUnknown."""
         with self.engine.connect() as connection:
             row = _own(connection, consent_id, authority)
-        return _record(row, shown_state(_state(row), _quota(row), row.expires, now))
+        return _record(row, _shown(row, now))
 
     async def revoke_authority(self, authority: str, by: str, reason: str) -> int:
         """Ends an authority's standing; returns the index of its entry: none above it uses a consent of its own.
 
         Raises:
+            AuthorityUnknown: nobody of that name has a key or registered a consent: a slip must not look like success.
             AuthorityAlreadyRevoked: it has none any more.
         """
 
         def change(connection: Connection, position: Position) -> tuple[Event, None]:
             if _is_revoked(connection, authority):
                 raise AuthorityAlreadyRevoked("revoked")
+            if not self._knows(connection, authority):
+                raise AuthorityUnknown("revoke")
             connection.execute(insert(tables.revoked_authority).values(authority=authority, idx=position.index))
             return AuthorityRevoked(authority=authority, by=by, reason=reason), None
 
         return (await self.ledger.append(change)).index
 
+    def _knows(self, connection: Connection, authority: str) -> bool:
+        if any(organisation_of(str(key.kid)) == authority for key in self.authorities.keys):
+            return True
+        registered = select(tables.consent.c.consent_id).where(tables.consent.c.authority == authority).limit(1)
+        return connection.execute(registered).first() is not None
+
     def check_acts_for(self, authority: str, tag: str) -> None:
-        """Whose consent an authority registered, whatever became of it, it acts for; raises ConsentUnknown."""
+        """Whose consent an authority registered, whatever became of it, it acts for while it has standing.
+
+        Raises:
+            ConsentUnknown: it registered none.
+            AuthorityHasNoStanding: it was revoked.
+        """
         with self.engine.connect() as connection:
+            if _is_revoked(connection, authority):
+                raise AuthorityHasNoStanding("act")
             if connection.execute(_REGISTERED, {"tag": tag, "authority": authority}).first() is None:
                 raise ConsentUnknown("disclosure", public="your authority registered none of this subject")
 
     def of_subject(self, tag: str, now: datetime) -> list[ConsentRecord]:
         """Every consent of a subject as it stands now, newest first."""
+        columns = tables.consent.c
+        query = _WHOLE.where(columns.subject_tag == tag).order_by(columns.granted_index.desc())
         with self.engine.connect() as connection:
-            rows = _OF_SUBJECT.all(connection, tag=tag)
-        return [_record(row, shown_state(_state(row), _quota(row), row.expires, now)) for row in rows]
+            rows = connection.execute(query).all()
+        return [_record(row, _shown(row, now)) for row in rows]
 
     def for_use(self, connection: Connection, consent_id: str) -> tuple[Consent, ConsentRecord]:
         """A consent for a call, its signature and caps verified again. Whether it may be used, the caller checks.
@@ -198,7 +219,7 @@ class ConsentStore:
         row = _row(connection, consent_id)
         if row is None:
             raise ConsentUnknown("no such consent")
-        check_not_erased(connection, row.subject_tag, row.granted_index)
+        _check_not_erased(row)
         cipher = subject_cipher(connection, self.keys, row.subject_tag)
         sealed = _ARTEFACT.scalar(connection, id=consent_id)
         if sealed is None:
@@ -222,10 +243,12 @@ def spend_use(connection: Connection, consent_id: str, signed: Uses, now: dateti
 
     Raises:
         ConsentRefused: what the state at this index does not allow, whatever it was before.
+        SubjectErased: the subject was erased since it consented.
     """
     row = _row(connection, consent_id)
     if row is None:
         raise ConsentUnknown("no such consent")
+    _check_not_erased(row)
     quota = replace(signed, spent=row.uses, period=row.period, in_period=row.period_uses)
     check_usable(_state(row), quota, now)
     spent = quota.spend_at(now)
@@ -255,6 +278,15 @@ def _state(row: Any) -> State:
     if row.invalidated is None or (stored, Change.INVALIDATE) not in TRANSITIONS:
         return stored
     return next_state(stored, Change.INVALIDATE)
+
+
+def _shown(row: Any, now: datetime) -> State:
+    return shown_state(_state(row), _quota(row), row.expires, now)
+
+
+def _check_not_erased(row: Any) -> None:
+    if row.erased is not None and row.erased > row.granted_index:
+        raise SubjectErased("erased since")
 
 
 def _quota(row: Any) -> Uses:

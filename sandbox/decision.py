@@ -42,7 +42,6 @@ from sandbox.disclosure import Bill, can_pay, charge, price_milli
 from sandbox.errors import BudgetSpent, JailUnavailable, RequestIdReused, VersionSuspended
 from sandbox.gate import release_delay, snap
 from sandbox.jail.status import ScoreStatus
-from sandbox.subject_keys import check_not_erased
 from sandbox.vault.datasets import check_open
 from sandbox.vault.sealing import digest
 from sandbox.vault.subject import parse_subject
@@ -255,7 +254,6 @@ class Decider:
             manifest = call.version.manifest
             if calls.find(connection, call.known.request_hash) is not None:
                 raise _AnsweredMeanwhile
-            check_not_erased(connection, call.tag, call.record.granted_index)
             use = spend_use(connection, call.record.consent_id, call.record.quota, position.time)
             check_window(call.record.not_before, call.record.expires, position.time)
             if self._champion(connection, manifest.product, call.known) != call.version.name:

@@ -31,6 +31,7 @@ _KEY = (
 )
 _SPENT = Prepared(select(_TABLE.bits_milli).where(_KEY))
 _CHARGE = Prepared(update(tables.budget).where(_KEY).values(bits_milli=bindparam("total")))
+_OPEN = Prepared(insert(tables.budget))
 
 Account = tuple[str, str, int]  # subject tag, institution, year
 
@@ -77,7 +78,7 @@ def charge(connection: Connection, **bill: Unpack[Bill]) -> int:
     total = spent + bill["price"]
     if bill["price"] and _CHARGE.run(connection, **_key(bill), total=total) == 0:
         owner = {"subject_tag": bill["tag"], "institution": bill["institution"], "year": bill["year"]}
-        connection.execute(insert(tables.budget).values(**owner, bits_milli=total))
+        _OPEN.run(connection, **owner, bits_milli=total)
     return total
 
 

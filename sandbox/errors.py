@@ -134,9 +134,15 @@ class ConsentInvalidated(ConsentRefused):
 
 
 class AuthorityHasNoStanding(CallerError):
-    """The consent authority was revoked; it registers nothing more."""
+    """The consent authority was revoked; it registers nothing and acts for nobody any more."""
 
     code = "authority_revoked"
+
+
+class AuthorityUnknown(CallerError):
+    """No consent authority of that name has a key, or registered a consent."""
+
+    code = "authority_unknown"
 
 
 class AuthorityAlreadyRevoked(CallerError):

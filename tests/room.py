@@ -16,7 +16,19 @@ from enclave_api.cli.room import ACCEPT, ALICE, AUDITOR, BOB, OFFICE, OPERATOR, 
 from enclave_api.client.connection import Refused
 from enclave_api.error_catalog import CATALOG
 
-__all__ = ["ACCEPT", "ALICE", "AUDITOR", "BOB", "OFFICE", "OPERATOR", "PORTAL", "Room", "datasets_of", "refused"]
+__all__ = [
+    "ACCEPT",
+    "ALICE",
+    "AUDITOR",
+    "BOB",
+    "OFFICE",
+    "OPERATOR",
+    "PORTAL",
+    "Room",
+    "datasets_of",
+    "log_url",
+    "refused",
+]
 
 
 class Room(room.Room):
@@ -60,6 +72,15 @@ class Room(room.Room):
         assert [entry["kind"] for entry in self.entries(size)] == list(kinds)
         after = self.projections()
         assert {name for name in after if after[name] != before[name]} == set(changes)
+
+
+def log_url(room: room.Room) -> str:
+    """Where a server just started with `--log-listen` shows its log."""
+    assert room.process is not None
+    assert room.process.stdout is not None
+    line = room.process.stdout.readline()
+    assert line.startswith("log at ")
+    return line.split()[-1]
 
 
 @contextmanager

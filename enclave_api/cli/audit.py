@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
+from enclave_api.cli import audit_report, audit_search, fsck
 from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show, table
 
 app = typer.Typer(help="Auditors: read and verify the log. Every read is itself an entry.", no_args_is_help=True)
+fsck.add_to(app)
+
+app.command()(audit_search.search)
+app.command()(audit_report.stats)
+app.command()(audit_report.anomalies)
+app.command()(audit_search.export)
 
 PolicyOption = Annotated[Path, typer.Option(help="tlog-policy file: whose log you trust (HOME/public/log.policy).")]
 

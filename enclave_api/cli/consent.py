@@ -1,4 +1,4 @@
-"""For consent authorities: sign, register, revoke."""
+"""For consent authorities: sign, register, revoke; for the operator: end an authority."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show
+from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show
 
-app = typer.Typer(help="Consent authorities: grant, show, pause, resume, revoke.", no_args_is_help=True)
+app = typer.Typer(
+    help="Consent authorities: grant, show, pause, resume, revoke. Operators: end an authority.", no_args_is_help=True
+)
 
 IdArgument = Annotated[str, typer.Argument(help="The consent's UUID.")]
 ReasonOption = Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")]
@@ -20,21 +22,61 @@ def grant(
     subject: Annotated[str, typer.Argument(help="uscc:<18 characters>")],
     product: Annotated[str, typer.Argument(help="<institution>/<product>")],
     names: Annotated[list[str], typer.Argument(help="Datasets or fields that may be read.")],
-    days: Annotated[int, typer.Option(help="How long it holds, at most 31.")] = 31,
-    uses: Annotated[int, typer.Option(help="How many uses, at most 5.")] = 1,
+    days: Annotated[int, typer.Option(help="How long it holds: at most 31, for monitoring 365.")] = 31,
+    uses: Annotated[int, typer.Option(help="How many uses: at most 5, for monitoring 403.")] = 1,
+    purpose: Annotated[str, typer.Option(help="precredit, or monitoring: looked at again while the loan runs.")] = (
+        "precredit"
+    ),
+    every: Annotated[
+        str | None,
+        typer.Option(help="month:31 = at most so many uses in a month (day, week) of the UTC calendar."),
+    ] = None,
+    replaces: Annotated[str | None, typer.Option(help="The UUID of a consent that ends with this one's grant.")] = None,
+    subject_key: Annotated[
+        Path | None, typer.Option(help="The company's own private key (JWK): it signs beside yours.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also keep the signed consent in this file.")] = None,
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Sign and register the consent that a company gave."""
     from enclave_api.client.authority import Authority, Grant
+    from model_registry.signing import load_signing_key
 
     with plain_errors(), Authority.connect(server, as_) as client:
-        wanted = Grant(subject, product.partition("/")[0], [product], names, days, uses)
-        signed = client.sign(wanted, datetime.now(UTC))
+        own = load_signing_key(subject_key.read_text()) if subject_key else None
+        institution = product.partition("/")[0]
+        wanted = Grant(subject, institution, [product], names, days, uses, purpose, _frequency(every), replaces)
+        signed = client.sign(wanted, datetime.now(UTC), own)
         if out:
             out.write_bytes(signed)
         _show(client.register(signed), as_json)
+
+
+def _frequency(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    unit, _, value = text.partition(":")
+    if unit not in ("day", "week", "month") or not value.isdecimal():
+        raise typer.BadParameter("such as month:31: day, week or month, and how many uses in it", param_hint="--every")
+    return unit, int(value)
+
+
+@app.command()
+def make_key(
+    file: Annotated[Path, typer.Argument(help="Where to write the private key (JWK); nothing is overwritten.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key with which a company signs its own consents; it stays with the company."""
+    import json
+
+    from enclave_api.dev_ca import write_secret
+    from model_registry.signing import own_key, thumbprint
+
+    with plain_errors():
+        key = own_key()
+        write_secret(file, json.dumps(key.as_dict(private=True)).encode())
+        show({"key": str(file), "thumbprint": thumbprint(key)}, as_json)
 
 
 @app.command()
@@ -104,6 +146,24 @@ def resume(
 
     with plain_errors(), Authority.connect(server, as_) as client:
         _show(client.resume(consent_id, reason), False)
+
+
+@app.command()
+def revoke_authority(
+    as_: AsOption,
+    authority: Annotated[str, typer.Argument(help="The authority's organisation, as in its certificate.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it: there is no way back.")] = False,
+    reason: ReasonOption = "operator-decision",
+    server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
+) -> None:
+    """Operator: end an authority's standing for good; every consent that it registered is invalid when this prints."""
+    from enclave_api.client.operator import Operator
+
+    if not yes:
+        fail("not_confirmed", f"every consent of {authority} ends, and none can be resumed; to go on add --yes")
+    with plain_errors(), Operator.connect(server, as_) as client:
+        show({"authority": authority, "log index": client.revoke_authority(authority, reason)}, as_json)
 
 
 def _show(consent: Any, as_json: bool) -> None:

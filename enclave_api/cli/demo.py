@@ -266,10 +266,42 @@ class Play:
         forged = [body.replace(b'"seq":7}', b'"seq":8}').replace(b'"seq":7,', b'"seq":8,') for body in bodies]
         caught = forged != bodies and tree_hash([leaf_hash(body) for body in forged]) != now.root
         self._claim(caught, "A forger who changes one digit of one entry is caught.")
+        self._check_export(policy)
         self._check_receipt(policy)
+        self._ask_for_a_company()
         whole = b"".join(bodies) + self.room.log.read_bytes()
         found = sum(subject[5:].encode() in whole for subject in self.world.subjects)
         self._claim(found == 0, f"Company codes found in the log and in what the server printed: {found}.")
+
+    def _check_export(self, policy: "Policy") -> None:
+        """Two verdicts on an export, which needs no server; and on one in which somebody changed a byte."""
+        from enclave_api.fsck import check_folder
+
+        folder = self.folder / "log"
+        self.room.auditor.export(folder, policy)
+        began = time.perf_counter()
+        report = check_folder(folder, policy, lambda *_: None)
+        sound = f"integrity and completeness are {' and '.join(verdict.value for verdict in report.verdicts)}"
+        said = f"Taken away as a folder and checked offline, {sound}: {report.integrity.entries} entries, {_ms(began)}."
+        self._claim(report.exit_code == 0, said)
+        bundle = next((folder / "tile" / "entries").rglob("*.p/*"))
+        bundle.chmod(0o600)
+        bundle.write_bytes(bundle.read_bytes().replace(b'"use":1', b'"use":2', 1))
+        found = check_folder(folder, policy, lambda *_: None).first_bad
+        self._claim(
+            found is not None, f"Somebody makes a first use a second one in that folder: entry {found} is named."
+        )
+
+    def _ask_for_a_company(self) -> None:
+        from enclave_api.client.subject import Subject
+        from enclave_api.identity import Principal, Role
+
+        name = self.world.subjects[self.callers - 1]
+        found = self.room.client(Subject, Principal(Role.SUBJECT, name)).uses(name)
+        for use in found.uses:
+            told = f"{use.institution}, {use.product}, data of {len(use.departments)} departments, {use.outcome}"
+            self._say(f"A company asks who used its data: {told}, {use.bits_milli / 1000} bits, entry {use.index}.")
+        self._claim(found.total == 1, f"Uses of its data since the log began: {found.total}.")
 
     def _check_receipt(self, policy: "Policy") -> None:
         from audit.receipt import Opening, Receipt, verify_receipt

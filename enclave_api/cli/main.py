@@ -2,7 +2,7 @@
 
 import typer
 
-from enclave_api.cli import audit, bank, consent, demo, jail, operate, request, steward, subject
+from enclave_api.cli import audit, bank, consent, demo, jail, operate, request, steward, subject, witness
 
 app = typer.Typer(
     name="heixia",
@@ -18,6 +18,7 @@ app.add_typer(consent.app, name="consent")
 app.add_typer(subject.app, name="subject")
 request.add_to(app)
 app.add_typer(audit.app, name="audit")
+app.command("witness")(witness.witness)
 app.add_typer(jail.app, name="jail")
 app.command("demo")(demo.demo)
 

@@ -88,6 +88,9 @@ def serve(
     home: HomeOption,
     listen: Annotated[str, typer.Option(help="HOST:PORT to answer gRPC calls on; port 0 = any free.")] = DEFAULT_SERVER,
     metrics: Annotated[str, typer.Option(help="HOST:PORT for Prometheus metrics, or `off`.")] = "127.0.0.1:9464",
+    log_listen: Annotated[
+        str, typer.Option(help="HOST:PORT to show the log on over HTTP (C2SP tlog-tiles) to anybody, or `off`.")
+    ] = "127.0.0.1:9465",
     reflection: Annotated[bool, typer.Option("--reflection", help="Serve gRPC reflection to operators.")] = False,
     step_metrics: Annotated[
         bool,
@@ -131,15 +134,18 @@ def serve(
         accept_weak_isolation,
         anchor,
         accept_rollback,
+        None if log_listen == "off" else log_listen,
     )
 
-    def ready(port: int, facts: EnclaveFacts) -> None:
+    def ready(port: int, facts: EnclaveFacts, log_url: str | None) -> None:
         print(SIMULATED_NOTICE, file=sys.stderr)  # noqa: T201
         if lacking := explain_missing(facts.walls):
             print(f"{WEAK_NOTICE}{lacking}", file=sys.stderr)  # noqa: T201
         if facts.mode == WARM:
             print(WARM_NOTICE, file=sys.stderr)  # noqa: T201
         print(f"serving on {listen.rpartition(':')[0]}:{port}", flush=True)  # noqa: T201
+        if log_url:
+            print(f"log at {log_url}", flush=True)  # noqa: T201
 
     with plain_errors():
         asyncio.run(app.serve(Home(home), options, ready))

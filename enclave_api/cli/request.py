@@ -49,18 +49,43 @@ def request(
 def verify(
     receipt: Annotated[Path, typer.Argument(help="A receipt kept by `heixia request --receipt`.")],
     policy: Annotated[Path, typer.Option(help="tlog-policy file: whose log you trust (HOME/public/log.policy).")],
+    log: Annotated[
+        str | None,
+        typer.Option(help="The log, a folder or its URL: prove the entry under its checkpoint of today."),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="With --log: keep the receipt as proved there in this file.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a receipt offline: what was claimed, the limit, the place in the log, who signed the log."""
-    from audit.policy import Policy
-    from audit.receipt import Receipt, verify_receipt
+    """Verify a receipt offline: what was claimed, the limit, the place in the log, who signed the log.
 
+    An answer does not wait for witnesses, so its receipt has the log's signature alone. With --log it is proved under
+    the log's checkpoint of today, which they have cosigned; so does the same request, repeated.
+    """
+    from audit.http_source import HttpSource
+    from audit.policy import Policy
+    from audit.receipt import QUORUM_STEP, Receipt, Step, verify_receipt
+    from audit.reprove import prove_again
+    from audit.source import FolderSource, LogSource
+
+    if keep and not log:
+        raise typer.BadParameter("--keep needs --log")
     with plain_errors():
         try:
-            kept, trust = receipt.read_text(), policy.read_text()
+            kept, trust = Receipt.load(receipt.read_text()), Policy.parse(policy.read_bytes())
         except (OSError, UnicodeDecodeError) as error:
             fail("proof_invalid", f"cannot read {error.filename if isinstance(error, OSError) else receipt}")
-        steps = verify_receipt(Receipt.load(kept), Policy.parse(trust))
+        steps = list[Step]()
+        if log:
+            source: LogSource = HttpSource(log) if "://" in log else FolderSource(Path(log))
+            kept = prove_again(kept, source, source.checkpoint())
+            steps = [Step("log goes on from the receipt's tree", True, f"proved by {log}")]
+        steps += verify_receipt(kept, trust)
         table(("step", "ok", "detail"), [(s.name, s.ok, s.detail) for s in steps], as_json)
-        if not all(step.ok for step in steps):
-            fail("proof_invalid", "The receipt does NOT verify")
+        if wrong := [step.name for step in steps if not step.ok]:
+            early = wrong == [QUORUM_STEP] and not log
+            hint = "; it may only be early: verify with --log, or repeat the request under its request id"
+            fail("proof_invalid", f"The receipt does NOT verify{hint if early else ''}")
+        if keep:
+            keep.write_text(kept.dump())

@@ -21,6 +21,7 @@ from enclave_api.client.auditor import Auditor
 from enclave_api.client.authority import Authority, Grant
 from enclave_api.client.bank import Bank
 from enclave_api.client.connection import Client
+from enclave_api.client.operator import Operator
 from enclave_api.client.steward import Steward
 from enclave_api.home import Home, create_home, issue_client
 from enclave_api.identity import Principal, Role
@@ -60,7 +61,8 @@ class Room:
         now = datetime.now(UTC)
         home = create_home(folder / "home", passphrase=None, host="localhost", now=now, catalog=catalog)
         text = (home.path / "heixia.toml").read_text()
-        for name, value in settings.items():
+        # Whoever plays counts entries: none may come of itself, whatever the hour.
+        for name, value in {"fsck_hour_utc": '"off"', **settings}.items():
             text = re.sub(rf"^{name} = \S+", f"{name} = {value}", text, flags=re.MULTILINE)
         (home.path / "heixia.toml").write_text(text)
         return cls(home, load_catalog(home.path / "catalog.yaml"))
@@ -68,7 +70,7 @@ class Room:
     def start(self, *options: str) -> Self:
         """Starts the server and waits until it serves; raises NotServing with its words where it does not."""
         command = [*self.launcher, sys.executable, "-m", "enclave_api", "serve", "--home", str(self.home.path)]
-        command += ["--listen", "127.0.0.1:0", "--metrics", "off", *options]
+        command += ["--listen", "127.0.0.1:0", "--metrics", "off", "--log-listen", "off", *options]
         # A passphrase of the caller's is for homes of the caller's; this one has none.
         environment = {name: value for name, value in os.environ.items() if name != "HEIXIA_PASSPHRASE"}
         with self.log.open("a") as log:
@@ -145,6 +147,10 @@ class Room:
     def steward(self, department: str) -> Steward:
         """A department's steward."""
         return self.client(Steward, Principal(Role.STEWARD, department))
+
+    def revoke_authority(self, authority: str) -> int:
+        """Ends an authority's standing; returns the index of the entry."""
+        return self.client(Operator, OPERATOR).revoke_authority(authority, "security")
 
     def load(self, world: World, datasets: Sequence[str]) -> None:
         """Publishes and loads made-up data."""

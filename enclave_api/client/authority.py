@@ -74,7 +74,7 @@ def draft_consent(grant: Grant, authority: str, now: datetime, subject_key: Sign
             for department in departments
         ],
         max_uses=grant.max_uses,
-        fetch="one-time" if grant.max_uses == 1 else "periodic",
+        fetch="one-time" if grant.max_uses == 1 and grant.frequency is None else "periodic",
         notice={
             "id": "precredit-notice-1",
             "sha256": hashlib.sha256(NOTICE_TEXT.encode()).hexdigest(),

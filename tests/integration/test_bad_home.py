@@ -115,7 +115,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begin(home: Path, *options: str, passphrase: str | None = None) -> "subprocess.Popen[str]":
     """Starts a server that is not expected to serve."""
-    defaults = ("--listen", "127.0.0.1:0", "--metrics", "off")
+    defaults = ("--listen", "127.0.0.1:0", "--metrics", "off", "--log-listen", "off")
     environment = {**os.environ, **({"HEIXIA_PASSPHRASE": passphrase} if passphrase else {})}
     command = [*SERVE, "--home", str(home), *defaults, *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

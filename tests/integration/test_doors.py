@@ -12,7 +12,6 @@ import pytest
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from heixia.audit.v1 import audit_pb2, audit_pb2_grpc
 from heixia.consent.v1 import consent_pb2, consent_pb2_grpc
 from heixia.registry.v1 import registry_pb2, registry_pb2_grpc
 
@@ -38,17 +37,13 @@ def test_every_service_is_healthy(stage: Stage) -> None:
 
 def test_what_is_not_served_yet_says_so(stage: Stage) -> None:
     """Every RPC that docs/status.md lists as not served answers UNIMPLEMENTED with the catalogue's code."""
-    office, alice, auditor = stage.room.office.channel, stage.room.alice.channel, stage.room.auditor.channel
-    consent, audit = consent_pb2_grpc.ConsentServiceStub(office), audit_pb2_grpc.AuditServiceStub(auditor)
+    office, alice = stage.room.office.channel, stage.room.alice.channel
+    consent = consent_pb2_grpc.ConsentServiceStub(office)
     calls: list[tuple[str, Callable[[Any], Any], Any]] = [
         ("ReplaceRules", registry_pb2_grpc.RegistryServiceStub(alice).ReplaceRules, registry_pb2.ReplaceRulesRequest()),
         ("ListSubjectConsents", consent.ListSubjectConsents, consent_pb2.ListSubjectConsentsRequest()),
         ("ListSubjectUses", consent.ListSubjectUses, consent_pb2.ListSubjectUsesRequest()),
         ("EraseSubject", consent.EraseSubject, consent_pb2.EraseSubjectRequest()),
-        ("SearchEntries", audit.SearchEntries, audit_pb2.SearchEntriesRequest()),
-        ("ExportEntries", lambda r: list(audit.ExportEntries(r)), audit_pb2.ExportEntriesRequest()),
-        ("GetStatistics", audit.GetStatistics, audit_pb2.GetStatisticsRequest()),
-        ("ListAnomalies", audit.ListAnomalies, audit_pb2.ListAnomaliesRequest()),
     ]
     for name, method, request in calls:
         with pytest.raises(grpc.RpcError) as refusal:
@@ -58,7 +53,6 @@ def test_what_is_not_served_yet_says_so(stage: Stage) -> None:
     listed = (ROOT / "docs" / "status.md").read_text().partition("## Not yet")[2].partition("| what |")[0]
     assert set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", listed)) - {
         "ConsentService",
-        "AuditService",
         "RegistryService",
     } == {name for name, _, _ in calls}
 

@@ -35,7 +35,9 @@ def test_the_tour_runs(tmp_path: Path) -> None:
     assert first.startswith("make .venv/.installed && ")
     # The environment is the one that runs this test; a port of its own lets tests run side by side.
     script = "\n".join(["set -e", first.partition(" && ")[2], *rest])
-    script = script.replace("heixia serve --metrics off &", "heixia serve --metrics off --listen 127.0.0.1:27443 &")
+    script = script.replace(
+        "heixia serve --metrics off &", "heixia serve --metrics off --log-listen off --listen 127.0.0.1:27443 &"
+    )
     environment = {**os.environ, "HEIXIA_SERVER": "127.0.0.1:27443"}
     folder = Path(sys.executable).parent
     script = script.replace("$PWD/.venv/bin", str(folder)).replace(" python3 ", f" {sys.executable} ")

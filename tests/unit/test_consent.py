@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey, KeySet, OKPKey
 
 from audit.errors import HeixiaError
-from model_registry.signing import SigningKey, generate_key, sign_general
+from model_registry.errors import SignatureInvalid
+from model_registry.signing import SigningKey, generate_key, load_key_set, sign_general
 from sandbox.consent import (
     CAPS,
     CONSENT_BYTES_MAX,
@@ -347,6 +348,29 @@ def test_a_retired_key_registers_nothing_new_and_still_verifies_the_old() -> Non
     assert verify_consent(sign_consent(consent(), fresh), KeySet([old, fresh])) == (consent(), None)
     with pytest.raises(ConsentInvalid):
         reverify_consent(sign_consent(consent(), KEY), KeySet([fresh]))
+
+
+def test_a_key_signs_nothing_from_its_end_on_and_a_withdrawn_one_never_signed_anything() -> None:
+    """`exp` is held against `iat` at every use; `revoked` ends even what was signed long before."""
+    raw, public = sign_consent(consent(), KEY), KEY.as_dict(private=False)
+
+    def keys(**members: Any) -> KeySet:
+        return load_key_set(json.dumps({"keys": [{**public, **members}]}))
+
+    assert reverify_consent(raw, keys(exp=NBF + 1))[0] == consent()
+    for end in (NBF, NBF - 1, 0):
+        with pytest.raises(ConsentInvalid, match="retired"):
+            reverify_consent(raw, keys(exp=end))
+    for revoked in ({"revoked_at": NBF + DAY, "reason": "compromised"}, {"revoked_at": 0}, {}, True):
+        with pytest.raises(ConsentInvalid, match="signature"):
+            reverify_consent(raw, keys(revoked=revoked))
+
+
+@pytest.mark.parametrize("end", ["1790000000", 1.5, None, True, [], {}])
+def test_a_key_set_with_an_end_that_is_no_moment_is_refused(end: object) -> None:
+    """Read as no end, a key would go on for ever."""
+    with pytest.raises(SignatureInvalid):
+        load_key_set(json.dumps({"keys": [{**KEY.as_dict(private=False), "exp": end}]}))
 
 
 def base64url(text: str) -> bytes:

@@ -139,7 +139,7 @@ def test_derived_keys_are_apart() -> None:
 
     def everything(keys: Keys) -> list[bytes]:
         vault, recipient = keys.vault, keys.recipient
-        parts = [vault.records, vault.rows, vault.tags, vault.subjects, keys.ledger_seed]
+        parts = [vault.records, vault.rows, vault.tags, vault.subjects, keys.ledger_seed, keys.ledger_ml_dsa_seed]
         return [*parts, recipient.mlkem_seed, recipient.x25519_seed]
 
     one, other = everything(Keys(bytes(32))), everything(Keys(b"\x01" * 32))
@@ -151,6 +151,7 @@ def test_derivation_is_fixed_for_ever() -> None:
     """Known answers: a changed label would lose every vault, log and bundle of every home."""
     keys = Keys(bytes(range(32)))
     assert keys.derive("ledger ed25519") == keys.ledger_seed
+    assert keys.derive("ledger ml-dsa-44") == keys.ledger_ml_dsa_seed
     labels = {"hpke mlkem768": 64, "hpke x25519": 32, "ledger ed25519": 32, "vault records": 32, "vault rows": 32}
     for label, length in {**labels, "subject tags": 32, "subject keys": 32}.items():
         expected = HKDFExpand(SHA256(), length, b"heixia v1 " + label.encode()).derive(bytes(range(32)))

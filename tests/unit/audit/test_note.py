@@ -23,9 +23,9 @@ TINY_KEY = "AeymY/SZAX0jZcJ8enZ5FY1Dz+wTML2yWSkK+9DSF3eg"
 
 
 def supported(vkey: str) -> bool:
-    """Tell whether an example's key is of a type in our profile: not 0x02, 0x05 (left out) or 0x06 (not here yet)."""
+    """Tell whether an example's key is of a type in our profile: not 0x02 or 0x05 (left out)."""
     try:
-        return decode_base64(vkey.split("+", 2)[2])[0] in (1, 4)
+        return decode_base64(vkey.split("+", 2)[2])[0] in (1, 4, 6)
     except (IndexError, ProofInvalid):
         return False
 

@@ -36,6 +36,11 @@ def signer(name: str = ORIGIN, seed: bytes = b"\x01" * 32) -> NoteSigner:
     return NoteSigner.from_seed(name, seed)
 
 
+def hybrid_signer(name: str = ORIGIN, seed: bytes = b"\x01" * 32) -> NoteSigner:
+    """Make the same signer with an ML-DSA-44 key beside the Ed25519 one."""
+    return NoteSigner.from_seed(name, seed, seed[::-1])
+
+
 def go_signer(name: str, encoded: str) -> NoteSigner:
     """Make a signer from Go's private form: base64 of 0x01 || seed."""
     return NoteSigner.from_seed(name, b64decode(encoded)[1:])

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheixia/audit/v1/audit.proto\x12\x0fheixia.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x05\x45ntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\x16\n\x14GetCheckpointRequest\"+\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\" \n\x0fGetEntryRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"H\n\x10GetEntryResponse\x12%\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x16.heixia.audit.v1.Entry\x12\r\n\x05proof\x18\x02 \x01(\t\"6\n\x12ListEntriesRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\r\"L\n\x13ListEntriesResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.heixia.audit.v1.Entry\x12\x0c\n\x04size\x18\x02 \x01(\x04\".\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\"@\n\x1bGetConsistencyProofResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\"\xe5\x01\n\x06\x46ilter\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x0f\n\x07product\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x12\n\nconsent_id\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0c\n\x04\x63ode\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x08 \x01(\t\x12(\n\x04\x66rom\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x14SearchEntriesRequest\x12\'\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x17.heixia.audit.v1.Filter\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x15SearchEntriesResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.heixia.audit.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x04\"2\n\x14\x45xportEntriesRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x04\"6\n\x15\x45xportEntriesResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"+\n\x14GetStatisticsRequest\x12\x13\n\x0binstitution\x18\x01 \x01(\t\"\xb5\x01\n\rDayStatistics\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\x11\n\tdecisions\x18\x03 \x01(\x04\x12>\n\x08refusals\x18\x04 \x03(\x0b\x32,.heixia.audit.v1.DayStatistics.RefusalsEntry\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"E\n\x15GetStatisticsResponse\x12,\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1e.heixia.audit.v1.DayStatistics\"A\n\x14ListAnomaliesRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x07\x41nomaly\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07indexes\x18\x03 \x03(\x04\"D\n\x15ListAnomaliesResponse\x12+\n\tanomalies\x18\x01 \x03(\x0b\x32\x18.heixia.audit.v1.Anomaly2\x8d\x06\n\x0c\x41uditService\x12^\n\rGetCheckpoint\x12%.heixia.audit.v1.GetCheckpointRequest\x1a&.heixia.audit.v1.GetCheckpointResponse\x12O\n\x08GetEntry\x12 .heixia.audit.v1.GetEntryRequest\x1a!.heixia.audit.v1.GetEntryResponse\x12X\n\x0bListEntries\x12#.heixia.audit.v1.ListEntriesRequest\x1a$.heixia.audit.v1.ListEntriesResponse\x12p\n\x13GetConsistencyProof\x12+.heixia.audit.v1.GetConsistencyProofRequest\x1a,.heixia.audit.v1.GetConsistencyProofResponse\x12^\n\rSearchEntries\x12%.heixia.audit.v1.SearchEntriesRequest\x1a&.heixia.audit.v1.SearchEntriesResponse\x12`\n\rExportEntries\x12%.heixia.audit.v1.ExportEntriesRequest\x1a&.heixia.audit.v1.ExportEntriesResponse0\x01\x12^\n\rGetStatistics\x12%.heixia.audit.v1.GetStatisticsRequest\x1a&.heixia.audit.v1.GetStatisticsResponse\x12^\n\rListAnomalies\x12%.heixia.audit.v1.ListAnomaliesRequest\x1a&.heixia.audit.v1.ListAnomaliesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheixia/audit/v1/audit.proto\x12\x0fheixia.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x05\x45ntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\x16\n\x14GetCheckpointRequest\"+\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\" \n\x0fGetEntryRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"H\n\x10GetEntryResponse\x12%\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x16.heixia.audit.v1.Entry\x12\r\n\x05proof\x18\x02 \x01(\t\"6\n\x12ListEntriesRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\r\"L\n\x13ListEntriesResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.heixia.audit.v1.Entry\x12\x0c\n\x04size\x18\x02 \x01(\x04\".\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\"@\n\x1bGetConsistencyProofResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x02 \x01(\t\"\x8b\x02\n\x06\x46ilter\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x0f\n\x07product\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x12\n\nconsent_id\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0c\n\x04\x63ode\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x08 \x01(\t\x12(\n\x04\x66rom\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07outcome\x18\x0b \x01(\t\x12\x13\n\x0bsubject_tag\x18\x0c \x01(\t\"\x8d\x01\n\x14SearchEntriesRequest\x12\'\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x17.heixia.audit.v1.Filter\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x12\n\nproof_size\x18\x04 \x01(\x04\x12\x11\n\tpublished\x18\x05 \x01(\x08\";\n\x03Hit\x12%\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x16.heixia.audit.v1.Entry\x12\r\n\x05proof\x18\x02 \x03(\x0c\"\x95\x01\n\x15SearchEntriesResponse\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.heixia.audit.v1.Hit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x12\x0c\n\x04size\x18\x06 \x01(\x04\"@\n\x14\x45xportEntriesRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x04\x12\x0c\n\x04held\x18\x03 \x01(\x04\"D\n\x15\x45xportEntriesResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"P\n\x14GetStatisticsRequest\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x11\n\tfirst_day\x18\x02 \x01(\t\x12\x10\n\x08last_day\x18\x03 \x01(\t\"3\n\nAnswerTime\x12\x14\n\x0cmilliseconds\x18\x01 \x01(\r\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x04\"\x8d\x02\n\rDayStatistics\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\t\x12\x11\n\tdecisions\x18\x03 \x01(\x04\x12>\n\x08refusals\x18\x04 \x03(\x0b\x32,.heixia.audit.v1.DayStatistics.RefusalsEntry\x12\x0f\n\x07repeats\x18\x05 \x01(\x04\x12\x12\n\nbits_milli\x18\x06 \x01(\x04\x12\x31\n\x0c\x61nswer_times\x18\x07 \x03(\x0b\x32\x1b.heixia.audit.v1.AnswerTime\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"a\n\x15GetStatisticsResponse\x12,\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1e.heixia.audit.v1.DayStatistics\x12\x0c\n\x04more\x18\x02 \x01(\x08\x12\x0c\n\x04size\x18\x03 \x01(\x04\"A\n\x14ListAnomaliesRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd0\x01\n\x07\x41nomaly\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07indexes\x18\x03 \x03(\x04\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\'\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x17.heixia.audit.v1.Filter\x12.\n\nfirst_seen\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_seen\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc5\x01\n\x15ListAnomaliesResponse\x12+\n\tanomalies\x18\x01 \x03(\x0b\x32\x18.heixia.audit.v1.Anomaly\x12\x42\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x32.heixia.audit.v1.ListAnomaliesResponse.CountsEntry\x12\x0c\n\x04size\x18\x03 \x01(\x04\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\x8d\x06\n\x0c\x41uditService\x12^\n\rGetCheckpoint\x12%.heixia.audit.v1.GetCheckpointRequest\x1a&.heixia.audit.v1.GetCheckpointResponse\x12O\n\x08GetEntry\x12 .heixia.audit.v1.GetEntryRequest\x1a!.heixia.audit.v1.GetEntryResponse\x12X\n\x0bListEntries\x12#.heixia.audit.v1.ListEntriesRequest\x1a$.heixia.audit.v1.ListEntriesResponse\x12p\n\x13GetConsistencyProof\x12+.heixia.audit.v1.GetConsistencyProofRequest\x1a,.heixia.audit.v1.GetConsistencyProofResponse\x12^\n\rSearchEntries\x12%.heixia.audit.v1.SearchEntriesRequest\x1a&.heixia.audit.v1.SearchEntriesResponse\x12`\n\rExportEntries\x12%.heixia.audit.v1.ExportEntriesRequest\x1a&.heixia.audit.v1.ExportEntriesResponse0\x01\x12^\n\rGetStatistics\x12%.heixia.audit.v1.GetStatisticsRequest\x1a&.heixia.audit.v1.GetStatisticsResponse\x12^\n\rListAnomalies\x12%.heixia.audit.v1.ListAnomaliesRequest\x1a&.heixia.audit.v1.ListAnomaliesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DAYSTATISTICS_REFUSALSENTRY']._loaded_options = None
   _globals['_DAYSTATISTICS_REFUSALSENTRY']._serialized_options = b'8\001'
+  _globals['_LISTANOMALIESRESPONSE_COUNTSENTRY']._loaded_options = None
+  _globals['_LISTANOMALIESRESPONSE_COUNTSENTRY']._serialized_options = b'8\001'
   _globals['_ENTRY']._serialized_start=81
   _globals['_ENTRY']._serialized_end=117
   _globals['_GETCHECKPOINTREQUEST']._serialized_start=119
@@ -53,29 +55,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=478
   _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=542
   _globals['_FILTER']._serialized_start=545
-  _globals['_FILTER']._serialized_end=774
-  _globals['_SEARCHENTRIESREQUEST']._serialized_start=776
-  _globals['_SEARCHENTRIESREQUEST']._serialized_end=878
-  _globals['_SEARCHENTRIESRESPONSE']._serialized_start=880
-  _globals['_SEARCHENTRIESRESPONSE']._serialized_end=984
-  _globals['_EXPORTENTRIESREQUEST']._serialized_start=986
-  _globals['_EXPORTENTRIESREQUEST']._serialized_end=1036
-  _globals['_EXPORTENTRIESRESPONSE']._serialized_start=1038
-  _globals['_EXPORTENTRIESRESPONSE']._serialized_end=1092
-  _globals['_GETSTATISTICSREQUEST']._serialized_start=1094
-  _globals['_GETSTATISTICSREQUEST']._serialized_end=1137
-  _globals['_DAYSTATISTICS']._serialized_start=1140
-  _globals['_DAYSTATISTICS']._serialized_end=1321
-  _globals['_DAYSTATISTICS_REFUSALSENTRY']._serialized_start=1274
-  _globals['_DAYSTATISTICS_REFUSALSENTRY']._serialized_end=1321
-  _globals['_GETSTATISTICSRESPONSE']._serialized_start=1323
-  _globals['_GETSTATISTICSRESPONSE']._serialized_end=1392
-  _globals['_LISTANOMALIESREQUEST']._serialized_start=1394
-  _globals['_LISTANOMALIESREQUEST']._serialized_end=1459
-  _globals['_ANOMALY']._serialized_start=1461
-  _globals['_ANOMALY']._serialized_end=1515
-  _globals['_LISTANOMALIESRESPONSE']._serialized_start=1517
-  _globals['_LISTANOMALIESRESPONSE']._serialized_end=1585
-  _globals['_AUDITSERVICE']._serialized_start=1588
-  _globals['_AUDITSERVICE']._serialized_end=2369
+  _globals['_FILTER']._serialized_end=812
+  _globals['_SEARCHENTRIESREQUEST']._serialized_start=815
+  _globals['_SEARCHENTRIESREQUEST']._serialized_end=956
+  _globals['_HIT']._serialized_start=958
+  _globals['_HIT']._serialized_end=1017
+  _globals['_SEARCHENTRIESRESPONSE']._serialized_start=1020
+  _globals['_SEARCHENTRIESRESPONSE']._serialized_end=1169
+  _globals['_EXPORTENTRIESREQUEST']._serialized_start=1171
+  _globals['_EXPORTENTRIESREQUEST']._serialized_end=1235
+  _globals['_EXPORTENTRIESRESPONSE']._serialized_start=1237
+  _globals['_EXPORTENTRIESRESPONSE']._serialized_end=1305
+  _globals['_GETSTATISTICSREQUEST']._serialized_start=1307
+  _globals['_GETSTATISTICSREQUEST']._serialized_end=1387
+  _globals['_ANSWERTIME']._serialized_start=1389
+  _globals['_ANSWERTIME']._serialized_end=1440
+  _globals['_DAYSTATISTICS']._serialized_start=1443
+  _globals['_DAYSTATISTICS']._serialized_end=1712
+  _globals['_DAYSTATISTICS_REFUSALSENTRY']._serialized_start=1665
+  _globals['_DAYSTATISTICS_REFUSALSENTRY']._serialized_end=1712
+  _globals['_GETSTATISTICSRESPONSE']._serialized_start=1714
+  _globals['_GETSTATISTICSRESPONSE']._serialized_end=1811
+  _globals['_LISTANOMALIESREQUEST']._serialized_start=1813
+  _globals['_LISTANOMALIESREQUEST']._serialized_end=1878
+  _globals['_ANOMALY']._serialized_start=1881
+  _globals['_ANOMALY']._serialized_end=2089
+  _globals['_LISTANOMALIESRESPONSE']._serialized_start=2092
+  _globals['_LISTANOMALIESRESPONSE']._serialized_end=2289
+  _globals['_LISTANOMALIESRESPONSE_COUNTSENTRY']._serialized_start=2244
+  _globals['_LISTANOMALIESRESPONSE_COUNTSENTRY']._serialized_end=2289
+  _globals['_AUDITSERVICE']._serialized_start=2292
+  _globals['_AUDITSERVICE']._serialized_end=3073
 # @@protoc_insertion_point(module_scope)

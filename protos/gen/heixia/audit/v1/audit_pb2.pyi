@@ -254,6 +254,8 @@ class Filter(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     FROM_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    SUBJECT_TAG_FIELD_NUMBER: _builtins.int
     institution: _builtins.str
     """An institution."""
     product: _builtins.str
@@ -261,15 +263,19 @@ class Filter(_message.Message):
     version: _builtins.str
     """A version."""
     consent_id: _builtins.str
-    """A consent's UUID."""
+    """A consent's UUID; finds its own entries and the calls under it."""
     subject: _builtins.str
-    """A subject; turned into its tag inside the enclave."""
+    """A subject (`uscc:…` or `ric:…`); turned into its tag inside the enclave, and written down nowhere."""
     kind: _builtins.str
     """A kind of entry."""
     code: _builtins.str
-    """A refusal's code."""
+    """A refusal's code, or that of a version's refused admission."""
     caller: _builtins.str
-    """A caller."""
+    """A caller, `<role>/<organisation>[/<person>]`; without a person, every person of the organisation."""
+    outcome: _builtins.str
+    """`answered`, `refused` or `repeated` (answered for 0 bits). Offer or none is a commitment that nobody reads."""
+    subject_tag: _builtins.str
+    """A subject's tag as it stands in entries, instead of `subject`."""
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """Before this time."""
@@ -286,10 +292,12 @@ class Filter(_message.Message):
         code: _builtins.str = ...,
         caller: _builtins.str = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
+        outcome: _builtins.str = ...,
+        subject_tag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "code", b"code", "consent_id", b"consent_id", "from", b"from", "institution", b"institution", "kind", b"kind", "product", b"product", "subject", b"subject", "until", b"until", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "code", b"code", "consent_id", b"consent_id", "from", b"from", "institution", b"institution", "kind", b"kind", "outcome", b"outcome", "product", b"product", "subject", b"subject", "subject_tag", b"subject_tag", "until", b"until", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -304,10 +312,18 @@ class SearchEntriesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PROOF_SIZE_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many; 0 = 100."""
+    """At most this many, up to 200; 0 = 50."""
     page_token: _builtins.str
-    """Where the page before ended."""
+    """Where the page before ended; the filter must be the same."""
+    proof_size: _builtins.int
+    """Proofs lead to the tree of this size, whose checkpoint the caller has from an earlier page; 0 = the newest."""
+    published: _builtins.bool
+    """Search as of the published checkpoint, which witnesses may have cosigned, instead of the newest one: for policies
+    that ask for a quorum. What was committed in the moments since is found by the next search.
+    """
     @_builtins.property
     def filter(self) -> Global___Filter:
         """What must match."""
@@ -318,14 +334,46 @@ class SearchEntriesRequest(_message.Message):
         filter: Global___Filter | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        proof_size: _builtins.int = ...,
+        published: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "proof_size", b"proof_size", "published", b"published"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchEntriesRequest: _TypeAlias = SearchEntriesRequest  # noqa: Y015
+
+@_typing.final
+class Hit(_message.Message):
+    """An entry that matches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___Entry:
+        """The entry."""
+
+    @_builtins.property
+    def proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """RFC 6962 inclusion proof under the checkpoint: sibling hashes from the leaf up, 32 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___Entry | None = ...,
+        proof: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hit: _TypeAlias = Hit  # noqa: Y015
 
 @_typing.final
 class SearchEntriesResponse(_message.Message):
@@ -333,27 +381,39 @@ class SearchEntriesResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ENTRIES_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Where this page ended; empty = no more."""
     total: _builtins.int
-    """How many match in all."""
+    """How many match in all, in the log as it was at the first page."""
+    checkpoint: _builtins.str
+    """The newest checkpoint, or the published one, a C2SP signed note. Every hit's proof leads to it unless the request named a size."""
+    filter: _builtins.str
+    """The filter as it stands in the log, the subject's tag instead of the subject."""
+    size: _builtins.int
+    """Size of the log at the first page."""
     @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """Newest first."""
 
     def __init__(
         self,
         *,
-        entries: _abc.Iterable[Global___Entry] | None = ...,
+        hits: _abc.Iterable[Global___Hit] | None = ...,
         next_page_token: _builtins.str = ...,
         total: _builtins.int = ...,
+        checkpoint: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "filter", b"filter", "hits", b"hits", "next_page_token", b"next_page_token", "size", b"size", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -367,19 +427,23 @@ class ExportEntriesRequest(_message.Message):
 
     FIRST_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     first: _builtins.int
     """The first index."""
     end: _builtins.int
     """One past the last index; 0 = the log's size."""
+    held: _builtins.int
+    """Size of the checkpoint that the receiving folder holds already: what proves the new one an extension comes along."""
     def __init__(
         self,
         *,
         first: _builtins.int = ...,
         end: _builtins.int = ...,
+        held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "first", b"first"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "first", b"first", "held", b"held"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -387,25 +451,29 @@ Global___ExportEntriesRequest: _TypeAlias = ExportEntriesRequest  # noqa: Y015
 
 @_typing.final
 class ExportEntriesResponse(_message.Message):
-    """A file of the export, or a part of one."""
+    """A file of the export, or a part of one: parts of a file come one after another."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path inside the folder."""
     content: _builtins.bytes
     """Its bytes."""
+    last: _builtins.bool
+    """This is the file's last part."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         content: _builtins.bytes = ...,
+        last: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "last", b"last", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -418,20 +486,54 @@ class GetStatisticsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INSTITUTION_FIELD_NUMBER: _builtins.int
+    FIRST_DAY_FIELD_NUMBER: _builtins.int
+    LAST_DAY_FIELD_NUMBER: _builtins.int
     institution: _builtins.str
     """Only this institution's; empty = all."""
+    first_day: _builtins.str
+    """First day, `YYYY-MM-DD`, UTC; empty = 30 days before the last."""
+    last_day: _builtins.str
+    """Last day; empty = the log's newest."""
     def __init__(
         self,
         *,
         institution: _builtins.str = ...,
+        first_day: _builtins.str = ...,
+        last_day: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["institution", b"institution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_day", b"first_day", "institution", b"institution", "last_day", b"last_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatisticsRequest: _TypeAlias = GetStatisticsRequest  # noqa: Y015
+
+@_typing.final
+class AnswerTime(_message.Message):
+    """So many answers took so long."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MILLISECONDS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    milliseconds: _builtins.int
+    """Milliseconds, cut down to a multiple of the release quantum."""
+    answers: _builtins.int
+    """Answers."""
+    def __init__(
+        self,
+        *,
+        milliseconds: _builtins.int = ...,
+        answers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "milliseconds", b"milliseconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerTime: _TypeAlias = AnswerTime  # noqa: Y015
 
 @_typing.final
 class DayStatistics(_message.Message):
@@ -463,15 +565,26 @@ class DayStatistics(_message.Message):
     DAY_FIELD_NUMBER: _builtins.int
     DECISIONS_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
+    BITS_MILLI_FIELD_NUMBER: _builtins.int
+    ANSWER_TIMES_FIELD_NUMBER: _builtins.int
     institution: _builtins.str
-    """The institution."""
+    """The institution; empty = calls refused before one was known."""
     day: _builtins.str
     """The day, `YYYY-MM-DD`, UTC."""
     decisions: _builtins.int
     """Calls answered."""
+    repeats: _builtins.int
+    """Of the answers, those for 0 bits."""
+    bits_milli: _builtins.int
+    """Thousandths of a bit that the answers told."""
     @_builtins.property
     def refusals(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Calls refused, for each code."""
+
+    @_builtins.property
+    def answer_times(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerTime]:
+        """How long answers took, as this server measured it, apart from the log: no entry proves it."""
 
     def __init__(
         self,
@@ -480,10 +593,13 @@ class DayStatistics(_message.Message):
         day: _builtins.str = ...,
         decisions: _builtins.int = ...,
         refusals: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        repeats: _builtins.int = ...,
+        bits_milli: _builtins.int = ...,
+        answer_times: _abc.Iterable[Global___AnswerTime] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "decisions", b"decisions", "institution", b"institution", "refusals", b"refusals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_times", b"answer_times", "bits_milli", b"bits_milli", "day", b"day", "decisions", b"decisions", "institution", b"institution", "refusals", b"refusals", "repeats", b"repeats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -496,18 +612,26 @@ class GetStatisticsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DAYS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """There are more: ask for fewer days."""
+    size: _builtins.int
+    """Size of the log that they are of."""
     @_builtins.property
     def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___DayStatistics]:
-        """Newest day first."""
+        """Newest day first, at most 2,000."""
 
     def __init__(
         self,
         *,
         days: _abc.Iterable[Global___DayStatistics] | None = ...,
+        more: _builtins.bool = ...,
+        size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "more", b"more", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -522,7 +646,7 @@ class ListAnomaliesRequest(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since this time."""
+        """Seen at or after this time; unset = 31 days before the log's newest entry."""
 
     def __init__(
         self,
@@ -546,13 +670,31 @@ class Anomaly(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     INDEXES_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FIRST_SEEN_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """What it is."""
     text: _builtins.str
     """In plain words."""
+    severity: _builtins.str
+    """`grave`, `suspect` or `notice`."""
     @_builtins.property
     def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The entries it rests on."""
+        """The entries it rests on, the newest 20."""
+
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """The search that shows its entries."""
+
+    @_builtins.property
+    def first_seen(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them was logged."""
+
+    @_builtins.property
+    def last_seen(self) -> _timestamp_pb2.Timestamp:
+        """When the last of them was logged."""
 
     def __init__(
         self,
@@ -560,10 +702,14 @@ class Anomaly(_message.Message):
         code: _builtins.str = ...,
         text: _builtins.str = ...,
         indexes: _abc.Iterable[_builtins.int] | None = ...,
+        severity: _builtins.str = ...,
+        filter: Global___Filter | None = ...,
+        first_seen: _timestamp_pb2.Timestamp | None = ...,
+        last_seen: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "first_seen", b"first_seen", "last_seen", b"last_seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "indexes", b"indexes", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "filter", b"filter", "first_seen", b"first_seen", "indexes", b"indexes", "last_seen", b"last_seen", "severity", b"severity", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -575,19 +721,49 @@ class ListAnomaliesResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class CountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ANOMALIES_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Size of the log that they are of."""
     @_builtins.property
     def anomalies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Anomaly]:
-        """Gravest first."""
+        """Gravest first; at most 50 of a code, the newest."""
+
+    @_builtins.property
+    def counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How many there are of each code."""
 
     def __init__(
         self,
         *,
         anomalies: _abc.Iterable[Global___Anomaly] | None = ...,
+        counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anomalies", b"anomalies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anomalies", b"anomalies", "counts", b"counts", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -110,7 +110,7 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchEntries(self, request, context):
-        """Entries by institution, product, version, consent, subject, kind, code, caller, time.
+        """Entries by institution, product, version, consent, subject, kind, outcome, code, caller, time; each with its proof.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +124,7 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStatistics(self, request, context):
-        """Calls, outcomes and refusals for each institution and day.
+        """Calls, outcomes, refusals and latency for each institution and day.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,11 +42,11 @@ class AuditServiceStub:
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]
     """That the log of an older checkpoint is a prefix of today's."""
     SearchEntries: _grpc.UnaryUnaryMultiCallable[_audit_pb2.SearchEntriesRequest, _audit_pb2.SearchEntriesResponse]
-    """Entries by institution, product, version, consent, subject, kind, code, caller, time."""
+    """Entries by institution, product, version, consent, subject, kind, outcome, code, caller, time; each with its proof."""
     ExportEntries: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportEntriesRequest, _audit_pb2.ExportEntriesResponse]
     """A range as a C2SP tlog-tiles folder."""
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetStatisticsRequest, _audit_pb2.GetStatisticsResponse]
-    """Calls, outcomes and refusals for each institution and day."""
+    """Calls, outcomes, refusals and latency for each institution and day."""
     ListAnomalies: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAnomaliesRequest, _audit_pb2.ListAnomaliesResponse]
     """What an auditor should look at first."""
 
@@ -64,11 +64,11 @@ class AuditServiceAsyncStub(AuditServiceStub):
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
     """That the log of an older checkpoint is a prefix of today's."""
     SearchEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.SearchEntriesRequest, _audit_pb2.SearchEntriesResponse]  # type: ignore[assignment]
-    """Entries by institution, product, version, consent, subject, kind, code, caller, time."""
+    """Entries by institution, product, version, consent, subject, kind, outcome, code, caller, time; each with its proof."""
     ExportEntries: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportEntriesRequest, _audit_pb2.ExportEntriesResponse]  # type: ignore[assignment]
     """A range as a C2SP tlog-tiles folder."""
     GetStatistics: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetStatisticsRequest, _audit_pb2.GetStatisticsResponse]  # type: ignore[assignment]
-    """Calls, outcomes and refusals for each institution and day."""
+    """Calls, outcomes, refusals and latency for each institution and day."""
     ListAnomalies: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAnomaliesRequest, _audit_pb2.ListAnomaliesResponse]  # type: ignore[assignment]
     """What an auditor should look at first."""
 
@@ -113,7 +113,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.SearchEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.SearchEntriesResponse, _abc.Awaitable[_audit_pb2.SearchEntriesResponse]]:
-        """Entries by institution, product, version, consent, subject, kind, code, caller, time."""
+        """Entries by institution, product, version, consent, subject, kind, outcome, code, caller, time; each with its proof."""
 
     @_abc_1.abstractmethod
     def ExportEntries(
@@ -129,7 +129,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.GetStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.GetStatisticsResponse, _abc.Awaitable[_audit_pb2.GetStatisticsResponse]]:
-        """Calls, outcomes and refusals for each institution and day."""
+        """Calls, outcomes, refusals and latency for each institution and day."""
 
     @_abc_1.abstractmethod
     def ListAnomalies(

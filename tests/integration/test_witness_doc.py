@@ -1,0 +1,44 @@
+"""The five commands of docs/witness.md, as they stand."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from audit.note import Note
+from tests.integration.test_witnesses import free_port
+from tests.room import Room
+
+DOC = Path(__file__).resolve().parents[2] / "docs" / "witness.md"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the last command is curl's")
+def test_five_commands_make_a_witness(tmp_path: Path) -> None:
+    """In a home made by init: the last one prints a checkpoint that the witness cosigned."""
+    Room.make(tmp_path)
+    shutil.copy(tmp_path / "home" / "public" / "log.policy", tmp_path)
+    (block,) = re.findall(r"```sh\n(.*?)```", DOC.read_text(), re.DOTALL)
+    first, *rest = block.splitlines()
+    assert len(rest) == 4
+    # The reader waits for the first line of output; so does this. Ports of its own let tests run side by side.
+    wait = "until [ -s w1/witness.vkey ]; do sleep 0.05; done"
+    script = "\n".join(["set -e", "trap 'kill $(jobs -p)' EXIT", first, wait, *rest])
+    script = script.replace("7380", str(free_port())).replace("--metrics off", "--metrics off --listen 127.0.0.1:0")
+    script = script.replace(" &\n", " > /dev/null 2>&1 &\n")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    names = [signature.name for signature in Note.parse(done.stdout).signatures]
+    assert (names[0], names[-1]) == ("heixia.test/log", "bank-one.example/w")

@@ -11,6 +11,7 @@ import urllib.request
 import uuid
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,7 @@ def test_there_are_no_names_in_the_data() -> None:
 def test_a_home_has_no_folder_for_a_subject(tmp_path: Path) -> None:
     """It would be named after the subject: neither a path nor a certificate is made, and the error does not name it."""
     home, company = Room.make(tmp_path).home, Principal(Role.SUBJECT, NOBODY)
-    for attempt in (lambda: home.client(company), lambda: issue_client(home, company, datetime.now(UTC))):
+    for attempt in (partial(home.client, company), partial(issue_client, home, company, datetime.now(UTC))):
         with pytest.raises(HomeInvalid) as refusal:
             attempt()
         assert NOBODY not in str(refusal.value) + refusal.value.public

@@ -106,7 +106,9 @@ class Home:
         return state.hexdigest()
 
     def client(self, principal: Principal) -> Path:
-        """The folder of a client's certificate."""
+        """The folder of a client's certificate; HomeInvalid for a subject's, which would be named after it."""
+        if principal.role is Role.SUBJECT:
+            raise HomeInvalid("subject", public="a subject's certificate lies elsewhere, under another name")
         parts = (principal.role, principal.organisation, principal.person)
         return self.path / "clients" / "-".join(part for part in parts if part)
 
@@ -165,8 +167,14 @@ def create_home(
     return home
 
 
-def issue_client(home: Home, principal: Principal, now: datetime) -> Path:
+def issue_client(home: Home, principal: Principal, now: datetime, folder: Path | None = None) -> Path:
     """Issues a development certificate; for a bank or an authority also a signing key, trusted from the next start on.
+
+    Args:
+        home: whose development CA issues it.
+        principal: whom it names.
+        now: when it begins.
+        folder: where it goes; None = the home's own folder for the client. A subject's must be given.
 
     Returns:
         The client's folder.
@@ -175,8 +183,8 @@ def issue_client(home: Home, principal: Principal, now: datetime) -> Path:
         HomeInvalid: the client exists already, or the home has no development CA.
     """
     authority = DevCa.load(home.path / "tls", home.settings().trust_domain)
-    folder = home.client(principal)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = folder or home.client(principal)
+    folder.mkdir(mode=0o700, exist_ok=True, parents=True)
     certificate, key = authority.issue_client(principal, now)
     write_secret(folder / "key.pem", key)
     (folder / "cert.pem").write_bytes(certificate)

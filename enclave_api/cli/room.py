@@ -54,6 +54,7 @@ class Room:
     server: str = ""
     launcher: Sequence[str] = ()  # what starts the server's command, where tests need it under other conditions
     _open: dict[tuple[type[Client], Principal], Client] = field(default_factory=dict)
+    _companies: dict[Principal, Path] = field(default_factory=dict)
 
     @classmethod
     def make(cls, folder: Path, *, catalog: Path | None = None, **settings: int | str) -> Self:
@@ -113,11 +114,19 @@ class Room:
         """A client with a principal's certificate, issued where it has none yet; open until the server ends."""
         made = self._open.get((kind, principal))
         if made is None:
-            folder = self.home.client(principal)
+            folder = self._folder(principal)
             if not folder.exists():
-                issue_client(self.home, principal, datetime.now(UTC))
+                issue_client(self.home, principal, datetime.now(UTC), folder)
             made = self._open[kind, principal] = kind.connect(self.server, folder)
         return cast("C", made)
+
+    def _folder(self, principal: Principal) -> Path:
+        if principal.role is not Role.SUBJECT:
+            return self.home.client(principal)
+        # Outside the home, and named by a number: what a company holds is its own.
+        companies = self.home.path.parent / "companies"
+        number = len(list(companies.glob("*"))) + 1
+        return self._companies.setdefault(principal, companies / str(number))
 
     @property
     def alice(self) -> Bank:

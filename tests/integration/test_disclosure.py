@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from enclave_api.cli.example import FIELDS, LEVELS
 from enclave_api.cli.main import app
 from enclave_api.client.authority import Grant
-from enclave_api.client.connection import Credentials, Refused
+from enclave_api.client.connection import Refused
 from enclave_api.client.subject import Subject
-from enclave_api.dev_ca import DevCa
 from enclave_api.identity import Principal, Role
 from sandbox.consent import reverify_consent
 from sandbox.disclosure import price_milli
 from tests.integration.conftest import PRODUCT, Stage
 from tests.room import ALICE, AUDITOR, OFFICE, OPERATOR, PORTAL, Room, datasets_of, refused
+from tests.subjects import as_subject
 
 PRICE = price_milli(len(LEVELS))
 
@@ -88,20 +88,9 @@ def asked(stage: Stage) -> str:
     return subject
 
 
-def as_subject(stage: Stage, name: str, folder: Path) -> Subject:
-    """A client with a company's own certificate, as the city's PKI would issue it."""
-    made = Credentials(folder / "subject")
-    made.folder.mkdir()
-    authority = DevCa.load(stage.room.home.path / "tls", "heixia.test")
-    certificate, key = authority.issue_client(Principal(Role.SUBJECT, name), datetime.now(UTC))
-    for file, content in (("cert.pem", certificate), ("key.pem", key), ("ca.pem", authority.pem)):
-        (made.folder / file).write_bytes(content)
-    return Subject.connect(stage.room.server, made.folder)
-
-
 def test_a_company_sees_what_was_told_about_it(stage: Stage, asked: str, tmp_path: Path) -> None:
     """Its own sum, its budget and what is left, without an entry; about any other company it is refused."""
-    with as_subject(stage, asked, tmp_path) as company, stage.room.gains():
+    with as_subject(stage.room, asked, tmp_path) as company, stage.room.gains():
         (told,) = company.disclosure(asked)
         for other, code in ((stage.world.subjects[131], "permission_refused"), ("", "subject_invalid")):
             with refused(code):

@@ -11,13 +11,16 @@ import urllib.request
 import uuid
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from audit.index_filter import Filter
 from audit.note import Checkpoint, Note
+from audit.policy import Policy
 from audit.schema import open_engine
 from audit.source import DatabaseSource
 from audit.tiles import tiles_of
@@ -26,6 +29,9 @@ from enclave_api.cli.example import FIELDS
 from enclave_api.client.authority import Grant, draft_consent
 from enclave_api.client.connection import Refused
 from enclave_api.client.subject import Subject
+from enclave_api.errors import HomeInvalid
+from enclave_api.home import issue_client
+from enclave_api.identity import Principal, Role
 from sandbox.consent import sign_consent
 from sandbox.vault.catalog import load_catalog
 from tests.personal import Needles, Places, spellings
@@ -78,7 +84,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Places, Needles]:
         room.stop()
     subjects = [*play.world.subjects, NOBODY]
     needles = Needles.of(subjects, NAMES, play.world, [*limits, *play.example.offer.levels])
-    return {**seen(room), "error texts": "\n".join(told).encode()}, needles
+    files = {f"export/{path.name}": path.read_bytes() for path in (folder / "export").rglob("*") if path.is_file()}
+    return {**seen(room), **files, "error texts": "\n".join(told).encode()}, needles
 
 
 def listen(patch: pytest.MonkeyPatch, told: list[str]) -> None:
@@ -116,6 +123,12 @@ def go_on(room: Watched, subjects: list[str], folder: Path) -> list[int]:
         company.erase(mine)
         refuse(room, company, looking, mine, consent_id)
     looking.erase(subjects[0])
+    policy = Policy.parse(room.home.policy.read_text())
+    for name in (mine, subjects[0]):
+        assert [hit.index for hit in room.auditor.search(Filter(), policy, subject=name)]
+    room.auditor.statistics()
+    room.auditor.anomalies()
+    room.auditor.export(folder / "export", policy)
     return limits
 
 
@@ -251,3 +264,13 @@ def test_there_are_no_names_in_the_data() -> None:
     catalog = load_catalog()
     types = {field.type for dataset in catalog.datasets for field in catalog.dataset(dataset).fields}
     assert types <= {"number", "integer", "boolean", "category", "date"}
+
+
+def test_a_home_has_no_folder_for_a_subject(tmp_path: Path) -> None:
+    """It would be named after the subject: neither a path nor a certificate is made, and the error does not name it."""
+    home, company = Room.make(tmp_path).home, Principal(Role.SUBJECT, NOBODY)
+    for attempt in (partial(home.client, company), partial(issue_client, home, company, datetime.now(UTC))):
+        with pytest.raises(HomeInvalid) as refusal:
+            attempt()
+        assert NOBODY not in str(refusal.value) + refusal.value.public
+    assert not list((home.path / "clients").glob("subject*"))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -21,7 +21,9 @@ AsOption = Annotated[
         "--as", envvar="HEIXIA_AS", help="Folder with your certificate: HOME/clients/<role>-<organisation>[-<person>]."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables for people.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON for programs, one object a line, not text for people.")
+]
 AcceptWeakOption = Annotated[
     bool, typer.Option("--accept-weak-isolation", help="Go on where walls are missing; it is said loudly.")
 ]
@@ -56,7 +58,7 @@ def plain_errors(hint: str = "") -> Iterator[None]:
         fail(error.code, text if error.public else f"{text.rstrip('.')}: {error}" if str(error) else text)
 
 
-def fail(code: str, text: str) -> None:
+def fail(code: str, text: str) -> NoReturn:
     """Says what is wrong and what to do, on stderr, and exits with 1."""
     print(f"error: {text} [{code}]", file=sys.stderr)  # noqa: T201
     raise typer.Exit(1)
@@ -87,6 +89,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], as_json: boo
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
     Console(width=None if sys.stdout.isatty() else 160).print(made)
+
+
+def counted(number: int, one: str) -> str:
+    """A number and its noun: `1 use`, `2 uses`."""
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def exported(folder: Path) -> Path:
+    """The folder, if a log was exported to it; else says how to make one, and exits with 1."""
+    if not (folder / "checkpoint").is_file():
+        fail(
+            "file_unusable", f"{folder}: no exported log there (no file `checkpoint`); `heixia audit export` makes one"
+        )
+    return folder
 
 
 def passphrase() -> str | None:

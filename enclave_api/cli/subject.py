@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show, table
+from enclave_api.cli.common import (
+    DEFAULT_SERVER,
+    AsOption,
+    JsonOption,
+    ServerOption,
+    counted,
+    plain_errors,
+    show,
+    table,
+)
 
 if TYPE_CHECKING:
     from heixia.consent.v1.consent_pb2 import SubjectConsent
@@ -37,7 +46,7 @@ def uses(
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Show who used the data: when, which bank and product, whose data, what came of it, how many bits left."""
+    """Show who used the data: when, which bank and product, whose data, what came of it, how many bits it told."""
     from itertools import islice
 
     with _asking(server, as_, subject) as (client, name):
@@ -49,7 +58,7 @@ def uses(
     for use in found:
         print(_sentence(use))  # noqa: T201
     rest = f"; the newest {len(found)} are shown" if len(found) < page.total else ""
-    print(f"{page.total} uses in all{rest}. The log goes back to {page.since:%Y-%m-%d %H:%M:%S} UTC.")  # noqa: T201
+    print(f"{counted(page.total, 'use')} in all{rest}. The log goes back to {page.since:%Y-%m-%d %H:%M:%S} UTC.")  # noqa: T201
 
 
 _USE_COLUMNS = ("at", "institution", "product", "purpose", "departments", "outcome", "bits", "consent_id", "index")
@@ -67,7 +76,7 @@ def _sentence(use: "Use") -> str:
     return (
         f"{use.at:%Y-%m-%d %H:%M:%S} UTC: {use.institution} had {use.product} computed "
         f"from {_data_of(use.departments)} for {use.purpose}; {_CAME_OF_IT[use.outcome]}, "
-        f"{use.bits_milli / 1000:g} bits left. Consent {use.consent_id}, log entry {use.index}."
+        f"{use.bits_milli / 1000:g} bits were told. Consent {use.consent_id}, log entry {use.index}."
     )
 
 
@@ -90,7 +99,7 @@ def consents(
         return
     for one in found:
         print(_consent_sentence(one))  # noqa: T201
-    print(f"{len(found)} consents in all.")  # noqa: T201
+    print(f"{counted(len(found), 'consent')} in all.")  # noqa: T201
 
 
 _CONSENT_COLUMNS = (

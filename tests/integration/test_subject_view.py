@@ -279,7 +279,7 @@ def test_commands_of_a_company(stage: Stage, tmp_path: Path) -> None:
     said = run("uses")
     assert f"zhongyuan had {PRODUCT} computed from the data of {', '.join(DEPARTMENTS)} for precredit" in said
     assert ("an offer was made" if limit else "no offer was made") in said
-    assert "1 uses in all. The log goes back to 20" in said
+    assert "1 use in all. The log goes back to 20" in said
     (use,) = map(json.loads, run("uses", "--json").splitlines())
     assert (use["index"], use["departments"], use["consent_id"]) == (index, list(DEPARTMENTS), consent_id)
     (listed,) = map(json.loads, run("consents", "--json").splitlines())

@@ -2,11 +2,14 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show
+
+if TYPE_CHECKING:
+    from model_registry.signing import SigningKey
 
 app = typer.Typer(
     help="Consent authorities: grant, show, pause, resume, revoke. Operators: end an authority.", no_args_is_help=True
@@ -49,17 +52,28 @@ def grant(
 ) -> None:
     """Sign and register the consent that a company gave."""
     from enclave_api.client.authority import Authority, Grant
-    from model_registry.signing import load_signing_key
 
+    institution, _, name = product.partition("/")
+    if not (institution and name):
+        raise typer.BadParameter("<institution>/<product>, such as zhongyuan/quick-loan", param_hint="product")
     with plain_errors(), Authority.connect(server, as_) as client:
-        own = load_signing_key(subject_key.read_text()) if subject_key else None
-        institution = product.partition("/")[0]
+        own = _subject_key(subject_key) if subject_key else None
         often, period = _frequency(every), _period(data_from, data_to)
         wanted = Grant(subject, institution, [product], names, days, uses, purpose, often, replaces, period)
         signed = client.sign(wanted, datetime.now(UTC), own)
         if out:
             out.write_bytes(signed)
         _show(client.register(signed), as_json)
+
+
+def _subject_key(file: Path) -> "SigningKey":
+    from audit.errors import HeixiaError
+    from model_registry.signing import load_signing_key
+
+    try:
+        return load_signing_key(file.read_text())
+    except (HeixiaError, UnicodeDecodeError):
+        fail("file_unusable", f"{file}: no private key (JWK) of a company; `heixia consent make-key` makes one")
 
 
 def _period(first: datetime | None, last: datetime | None) -> tuple[datetime, datetime] | None:
@@ -88,9 +102,12 @@ def make_key(
     import json
 
     from enclave_api.dev_ca import write_secret
+    from enclave_api.errors import FolderNotEmpty
     from model_registry.signing import own_key, thumbprint
 
     with plain_errors():
+        if file.exists():
+            raise FolderNotEmpty("exists", public=f"{file} exists already")
         key = own_key()
         write_secret(file, json.dumps(key.as_dict(private=True)).encode())
         show({"key": str(file), "thumbprint": thumbprint(key)}, as_json)
@@ -143,12 +160,13 @@ def pause(
     consent_id: IdArgument,
     reason: ReasonOption = "subject-request",
     server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
 ) -> None:
     """Pause a consent."""
     from enclave_api.client.authority import Authority
 
     with plain_errors(), Authority.connect(server, as_) as client:
-        _show(client.pause(consent_id, reason), False)
+        _show(client.pause(consent_id, reason), as_json)
 
 
 @app.command()
@@ -157,12 +175,13 @@ def resume(
     consent_id: IdArgument,
     reason: ReasonOption = "subject-request",
     server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
 ) -> None:
     """Resume a paused consent."""
     from enclave_api.client.authority import Authority
 
     with plain_errors(), Authority.connect(server, as_) as client:
-        _show(client.resume(consent_id, reason), False)
+        _show(client.resume(consent_id, reason), as_json)
 
 
 @app.command()
@@ -189,5 +208,8 @@ def _show(consent: Any, as_json: bool) -> None:
     data = MessageToDict(consent, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     data["state"] = data["state"].rpartition("_")[2].lower()
     data["granted_index"] = int(data["granted_index"])
-    data["products"] = data["products"] if as_json else ", ".join(data["products"])
+    if not as_json:
+        data["products"] = ", ".join(data["products"])
+        often, unit = data.pop("frequency"), data.pop("frequency_unit")
+        data |= {"how often": f"at most {often} a {unit}"} if often else {}
     show(data, as_json)

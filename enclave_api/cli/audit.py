@@ -18,7 +18,9 @@ app.command()(audit_report.stats)
 app.command()(audit_report.anomalies)
 app.command()(audit_search.export)
 
-PolicyOption = Annotated[Path, typer.Option(help="tlog-policy file: whose log you trust (HOME/public/log.policy).")]
+PolicyOption = Annotated[
+    Path, typer.Option(envvar="HEIXIA_POLICY", help="tlog-policy file: whose log you trust (HOME/public/log.policy).")
+]
 
 
 @app.command()

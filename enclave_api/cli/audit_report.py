@@ -52,7 +52,7 @@ def stats(
         for item in days:
             print(json.dumps(asdict(item), ensure_ascii=False))  # noqa: T201
         return
-    _show_days(days)
+    _show_days(days, measured=dir_ is None)
 
 
 def anomalies(
@@ -90,14 +90,14 @@ def quantile(times: dict[int, int], share: float) -> int | None:
     return None
 
 
-def _show_days(days: "Sequence[Day]") -> None:
+def _show_days(days: "Sequence[Day]", measured: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("day", "institution", "answered", "repeats", "refused", "bits", "p50 ms*", "p95 ms*"):
         made.add_column(column, justify="left" if column in ("day", "institution") else "right")
-    made.add_column("calls: [green]█[/] answered [red]█[/] refused")
+    made.add_column("calls: [green]█[/] answered [red]▒[/] refused")
     most = max((item.answered + sum(item.refused.values()) for item in days), default=1) or 1
     codes: dict[str, int] = {}
     for item in days:
@@ -119,12 +119,13 @@ def _show_days(days: "Sequence[Day]") -> None:
         width = max(codes.values())
         for code, n in sorted(codes.items(), key=lambda pair: -pair[1]):
             console.print(f"  {plain(code):<28}{n:>8,}  [red]{'█' * max(round(BAR_CELLS * n / width), 1)}[/]")
-    console.print("\n* as this server measured it, in whole release quanta; no part of the log", highlight=False)
+    told = "as this server measured it, in whole release quanta; no part of the log"
+    console.print(f"\n* {told if measured else 'no part of the log: ask the server'}", highlight=False)
 
 
 def _bar(answered: int, refused: int, most: int) -> str:
     cells = [max(round(BAR_CELLS * n / most), 1) if n else 0 for n in (answered, refused)]
-    return f"[green]{'█' * cells[0]}[/][red]{'█' * cells[1]}[/]"
+    return f"[green]{'█' * cells[0]}[/][red]{'▒' * cells[1]}[/]"
 
 
 def _show_anomalies(found: "Anomalies") -> None:

@@ -82,7 +82,7 @@ def search(
             found = _begin(source, wanted, subject, most, page)
             if out:
                 write_table(out, found, _counted(found))
-                print(f"{found.total} entries in {out}; {_proved(found)}")  # noqa: T201
+                print(f"{_entries(found.total)} in {out}; {_proved(found)}")  # noqa: T201
             elif as_json:
                 for line in json_lines(found, _counted(found)):
                     print(line, end="")  # noqa: T201
@@ -135,9 +135,10 @@ def _show(found: "Search", hits: "Iterable[Hit]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from audit.index_terms import read_entry
     from enclave_api.client.audit_table import row_of
 
-    rows = [row_of(hit) for hit in hits]
+    rows = [row_of(hit) | {"dataset": read_entry(hit.body)[0].get("dataset")} for hit in hits]
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("index", "time (UTC)", "kind", "institution", "caller", "what"):
         made.add_column(column, overflow="fold")
@@ -146,7 +147,7 @@ def _show(found: "Search", hits: "Iterable[Hit]") -> None:
         cells = (row["index"], time, row["kind"], row["institution"] or "", row["caller"] or "", _what(row))
         made.add_row(*map(plain, cells))
     Console(width=None if sys.stdout.isatty() else 160).print(made)
-    print(f"\n{len(rows)} of {found.total:,} that match, of {found.size:,} entries ({found.filter})")  # noqa: T201
+    print(f"\n{len(rows)} of {found.total:,} that match, of {_entries(found.size)} ({found.filter})")  # noqa: T201
     print(_proved(found))  # noqa: T201
     if found.token:
         print(f"more: the same options and --page {found.token}")  # noqa: T201
@@ -154,11 +155,15 @@ def _show(found: "Search", hits: "Iterable[Hit]") -> None:
 
 def _what(row: dict[str, object]) -> str:
     about = "version" if row["version"] else "product"
-    names = ("code", about, "consent", "use", "max_uses", "bits", "seq", "reason", "what", "subject_tag")
+    names = ("code", about, "dataset", "consent", "use", "max_uses", "bits", "seq", "reason", "what", "subject_tag")
     return "  ".join(f"{name}={row[name]}" for name in names if row[name] not in (None, ""))
+
+
+def _entries(number: int) -> str:
+    return f"{number:,} {'entry' if number == 1 else 'entries'}"
 
 
 def _proved(found: "Search") -> str:
     if found.signed:
-        return f"every proof leads to the signed checkpoint of {found.head.size:,} entries"
-    return f"proofs lead to a checkpoint of {found.head.size:,} entries whose signature was NOT checked: give --policy"
+        return f"every proof leads to the signed checkpoint of {_entries(found.head.size)}"
+    return f"proofs lead to a checkpoint of {_entries(found.head.size)} whose signature was NOT checked: give --policy"

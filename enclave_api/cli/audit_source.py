@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from enclave_api.cli.common import exported
 from enclave_api.errors import RequestInvalid
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def asked(
 
     trust = None if policy is None else Policy.parse(policy.read_text())
     if folder is not None:
+        exported(folder)
         with bar("reading the export") as step:
             opened = Folder(folder, trust, budget_milli=budget_bits * 1000, progress=step)
         with opened:

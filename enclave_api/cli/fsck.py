@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from enclave_api.cli.common import JsonOption, plain_errors, show, table
+from enclave_api.cli.common import JsonOption, exported, fail, plain_errors, show, table
 
 UNCHECKED = 2
 NICENESS = 19  # of the nightly run: it takes what calls leave over
@@ -47,7 +47,10 @@ def fsck(
         ),
     ] = None,
     policy: Annotated[
-        Path | None, typer.Option(help="tlog-policy: whose log it must be; default with --home: its public/log.policy.")
+        Path | None,
+        typer.Option(
+            help="tlog-policy: whose log it must be; default with --home: its public/log.policy, else HEIXIA_POLICY."
+        ),
     ] = None,
     background: Annotated[bool, typer.Option("--background", help="At the lowest priority.")] = False,
     as_json: JsonOption = False,
@@ -83,16 +86,26 @@ def _check(folder: Path | None, url: str | None, home: Path | None, policy: Path
     if folder is None and url is None:
         if home is None:
             raise typer.BadParameter("what is to be checked? --home HOME, --dir DIR or --url URL")
-        policy = policy or Home(home).policy
+        policy = policy or _policy_of(Home(home).policy)
+    elif policy is None and (named := os.environ.get("HEIXIA_POLICY")):
+        policy = Path(named)
     if policy is None:
         raise typer.BadParameter("whose log must it be? --policy FILE (HOME/public/log.policy)")
     trusted = Policy.parse(policy.read_bytes())
     with _bar() as progress:
         if folder is not None:
-            return check_folder(folder, trusted, progress)
+            return check_folder(exported(folder), trusted, progress)
         if url is not None:
             return check_source(HttpSource(url), trusted, progress)
         return check_home(Home(home or Path()), trusted, progress)
+
+
+def _policy_of(path: Path) -> Path:
+    if not path.is_file():
+        fail(
+            "file_unusable", f"{path}: not there; is --home the home of an enclave? --policy FILE names another policy"
+        )
+    return path
 
 
 @contextmanager

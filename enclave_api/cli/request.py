@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show, table
+from enclave_api.cli.common import (
+    DEFAULT_SERVER,
+    AsOption,
+    JsonOption,
+    ServerOption,
+    exported,
+    fail,
+    plain_errors,
+    show,
+    table,
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,7 +58,10 @@ def request(
 
 def verify(
     receipt: Annotated[Path, typer.Argument(help="A receipt kept by `heixia request --receipt`.")],
-    policy: Annotated[Path, typer.Option(help="tlog-policy file: whose log you trust (HOME/public/log.policy).")],
+    policy: Annotated[
+        Path,
+        typer.Option(envvar="HEIXIA_POLICY", help="tlog-policy file: whose log you trust (HOME/public/log.policy)."),
+    ],
     log: Annotated[
         str | None,
         typer.Option(help="The log, a folder or its URL: prove the entry under its checkpoint of today."),
@@ -75,10 +88,10 @@ def verify(
         try:
             kept, trust = Receipt.load(receipt.read_text()), Policy.parse(policy.read_bytes())
         except (OSError, UnicodeDecodeError) as error:
-            fail("proof_invalid", f"cannot read {error.filename if isinstance(error, OSError) else receipt}")
+            fail("file_unusable", f"cannot read {error.filename if isinstance(error, OSError) else receipt}")
         steps = list[Step]()
         if log:
-            source: LogSource = HttpSource(log) if "://" in log else FolderSource(Path(log))
+            source: LogSource = HttpSource(log) if "://" in log else FolderSource(exported(Path(log)))
             kept = prove_again(kept, source, source.checkpoint())
             steps = [Step("log goes on from the receipt's tree", True, f"proved by {log}")]
         steps += verify_receipt(kept, trust)

@@ -51,7 +51,10 @@ CATALOG: dict[str, Line] = {
     "database_read_only": Line(S.FAILED_PRECONDITION, "The database cannot be written; check owner, mode and disk"),
     "database_unreadable": Line(S.FAILED_PRECONDITION, "The database does not answer, or the file is none of ours"),
     "database_full": Line(S.FAILED_PRECONDITION, "The disk under the database is full; make room and start again"),
-    "database_version_unknown": Line(S.FAILED_PRECONDITION, "The database was made by another version of Heixia"),
+    "database_version_unknown": Line(
+        S.FAILED_PRECONDITION,
+        "The database was made by another version of Heixia: use that one, or make a new home (`heixia init`)",
+    ),
     "entry_unknown": Line(S.NOT_FOUND, "The log has no entry with that index."),
     "proof_invalid": Line(S.INVALID_ARGUMENT, "The proof, checkpoint or receipt does not verify"),
     "log_unreachable": Line(S.UNAVAILABLE, "The log cannot be read there; check the address, or repeat later"),

@@ -90,5 +90,6 @@ class Metrics:
         try:
             server, _ = start_http_server(port, addr=host, registry=self.registry)
         except (OSError, OverflowError) as error:
-            raise AddressTaken("metrics", public=f"{host}:{port} for --metrics") from error
+            told = f"{host}:{port} for --metrics is in use or not of this machine"
+            raise AddressTaken("metrics", public=told) from error
         return server

@@ -124,7 +124,7 @@ def test_stats_are_a_picture(played: Stage) -> None:
         (("search", "--subject", "uscc:1"), "subject_invalid"),
         (("search", "--out", "x.xlsx"), "request_invalid"),
         (("stats", "--from", "x"), "request_invalid"),
-        (("search", "--dir", "/nowhere"), "entry_unknown"),
+        (("search", "--dir", "/nowhere"), "file_unusable"),
         (("search", "--policy", "/nowhere"), "file_unusable"),
     ],
 )

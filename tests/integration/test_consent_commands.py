@@ -64,8 +64,24 @@ def test_a_companys_key_is_its_own(stage: Stage, tmp_path: Path) -> None:
     assert set(json.loads(file.read_text())) == {"kty", "crv", "x", "d"}
     assert len(made["thumbprint"]) == 43
     before = file.read_bytes()
-    assert heixia(stage, "make-key", str(file)).returncode == 1
+    again = heixia(stage, "make-key", str(file))
+    assert (again.returncode, again.stderr) == (
+        1,
+        f"error: Nothing is overwritten: {file} exists already [folder_not_empty]\n",
+    )
     assert file.read_bytes() == before
+
+
+def test_a_key_file_that_is_none_is_called_so(stage: Stage, tmp_path: Path) -> None:
+    """A subject key that is no JWK is blamed on its file, not on anybody's signature."""
+    file = tmp_path / "notes.json"
+    file.write_text("{}")
+    office = ["--as", str(stage.room.home.client(OFFICE))]
+    done = heixia(
+        stage, "grant", *office, stage.world.subjects[3], "a/b", "tax.declaration", "--subject-key", str(file)
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {file}: no private key")
 
 
 def test_ending_an_authority_takes_two_words_and_a_name_that_is_one(stage: Stage) -> None:

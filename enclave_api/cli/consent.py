@@ -210,6 +210,6 @@ def _show(consent: Any, as_json: bool) -> None:
     data["granted_index"] = int(data["granted_index"])
     if not as_json:
         data["products"] = ", ".join(data["products"])
-        often, unit = data.pop("frequency"), data.pop("frequency_unit")
-        data |= {"how often": f"at most {often} a {unit}"} if often else {}
+        unit, often = data.pop("frequency_unit"), data.pop("frequency")
+        data |= {"frequency": f"at most {often} a {unit}"} if unit else {}
     show(data, as_json)

@@ -189,5 +189,8 @@ def _show(consent: Any, as_json: bool) -> None:
     data = MessageToDict(consent, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     data["state"] = data["state"].rpartition("_")[2].lower()
     data["granted_index"] = int(data["granted_index"])
-    data["products"] = data["products"] if as_json else ", ".join(data["products"])
+    if not as_json:
+        data["products"] = ", ".join(data["products"])
+        unit, often = data.pop("frequency_unit"), data.pop("frequency")
+        data |= {"frequency": f"at most {often} a {unit}"} if unit else {}
     show(data, as_json)

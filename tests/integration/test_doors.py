@@ -14,12 +14,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from heixia.registry.v1 import registry_pb2, registry_pb2_grpc
 
-from enclave_api.app import SERVICES
 from enclave_api.cli.example import FIELDS
 from enclave_api.client.bank import Bank
 from enclave_api.client.connection import Credentials, Refused
 from enclave_api.client.steward import Steward
 from enclave_api.errors import ConnectionFailed
+from enclave_api.grpc_server import SERVICES
 from tests.integration.conftest import PRODUCT, Stage
 from tests.room import ALICE, OFFICE, OPERATOR, Room, datasets_of, decision_of
 

@@ -196,10 +196,10 @@ class ConsentStore:
         with self.engine.connect() as connection:
             check_acts_for(connection, authority, tag)
 
-    def of_subject(self, tag: str, now: datetime) -> list[ConsentRecord]:
-        """Every consent of a subject as it stands now, newest first."""
+    def of_subject(self, tag: str, now: datetime, most: int) -> list[ConsentRecord]:
+        """The newest consents of a subject as they stand now, newest first."""
         columns = tables.consent.c
-        query = _WHOLE.where(columns.subject_tag == tag).order_by(columns.granted_index.desc())
+        query = _WHOLE.where(columns.subject_tag == tag).order_by(columns.granted_index.desc()).limit(most)
         with self.engine.connect() as connection:
             rows = connection.execute(query).all()
         return [_record(row, _shown(row, now)) for row in rows]

@@ -33,12 +33,13 @@ _OF_SUBJECT = (_CALLS.subject_tag == bindparam("tag")) & (_CALLS.idx < bindparam
 _PAGE = select(tables.call).where(_OF_SUBJECT).order_by(_CALLS.idx.desc()).limit(bindparam("count"))
 _TOTAL = select(func.count()).where(_OF_SUBJECT)
 _USE = select(tables.call).where((_CALLS.subject_tag == bindparam("tag")) & (_CALLS.idx == bindparam("index")))
-_CONSENTS = (
+_CONSENTS_AT = (
     select(tables.consent, tables.artefact.c.body)
     .join(tables.artefact, tables.artefact.c.consent_id == tables.consent.c.consent_id)
     .where(tables.consent.c.subject_tag == bindparam("tag"))
+    .where(tables.consent.c.granted_index.in_(bindparam("indexes", expanding=True)))
 )
-_CONSENTS_AT = _CONSENTS.where(tables.consent.c.granted_index.in_(bindparam("indexes", expanding=True)))
+LISTED_MAX = 500  # consents in one answer: some 400 bytes each, and a message has 2 MiB
 _AT_ONCE = 16  # texts in memory: one may have 128 KiB, and an authority can register any number about a subject
 _AUTHORITY = select(tables.consent.c.authority).where(
     (tables.consent.c.consent_id == bindparam("id")) & (tables.consent.c.subject_tag == bindparam("tag"))
@@ -108,10 +109,11 @@ class SubjectView:
         return event.decode(self._ledger.entry(0))[1]
 
     def list_consents(self, tag: str, now: datetime) -> list[SubjectConsent]:
-        """Every consent, newest first."""
-        records = self.consents.of_subject(tag, now)
+        """The newest consents, at most LISTED_MAX, newest first."""
+        records = self.consents.of_subject(tag, now, LISTED_MAX)
         with self.consents.engine.connect() as connection:
-            known = {one.consent_id: one for one in self._known(connection, _CONSENTS, {"tag": tag})}
+            wanted = {"tag": tag, "indexes": [record.granted_index for record in records]}
+            known = {one.consent_id: one for one in self._known(connection, _CONSENTS_AT, wanted)}
             erased = erased_at(connection, tag)
         return [
             SubjectConsent(

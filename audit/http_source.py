@@ -1,15 +1,15 @@
 """A log read over HTTP, as C2SP tlog-tiles serves it: bounded in size and time, and from nowhere else than was said."""
 
+import http
 import http.client
 import ipaddress
 import time
-import urllib.error
-import urllib.request
 import zlib
 from typing import Final
 from urllib.parse import urlsplit
 
 from audit.errors import EntryUnknown, LedgerCorrupt, LogUnreachable
+from audit.http_client import asked
 from audit.note import NOTE_BYTES_MAX
 from audit.source import CHECKPOINT, TILE_BYTES_MAX, cut
 from audit.tiles import TILE_WIDTH, Tile
@@ -44,8 +44,6 @@ class HttpSource:
         if parts.scheme == "http" and not (allow_http or _is_loopback(host)):
             raise LogUnreachable("url", public=f"{prefix}: plain http is for this machine; use https")
         self._prefix, self._timeout_s = prefix.rstrip("/"), timeout_s
-        # Neither a proxy of the environment nor a redirect: what is asked is what was named.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
 
     def checkpoint(self) -> str:
         """As LogSource; raises LogUnreachable too."""
@@ -65,16 +63,11 @@ class HttpSource:
 
     def _read(self, path: str, most: int) -> bytes:
         url, until = f"{self._prefix}/{path}", time.monotonic() + self._timeout_s
-        request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip, identity"})  # noqa: S310
         try:
-            with self._opener.open(request, timeout=self._timeout_s) as reply:
+            with asked("GET", url, self._timeout_s, headers={"Accept-Encoding": "gzip, identity"}) as reply:
+                _check_status(reply, path, url)
                 encoding = reply.headers.get("Content-Encoding", "").lower()
                 data = _read_bounded(reply, path, most, until)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.GONE):
-                raise EntryUnknown(f"no {path}", public=f"{url} is not there") from error
-            raise LogUnreachable(f"status {error.code}", public=f"{url}: status {error.code}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise LogUnreachable(type(error).__name__, public=f"{url}: no answer") from error
         if encoding not in _ENCODINGS:
@@ -82,9 +75,11 @@ class HttpSource:
         return _inflate(data, path, most) if encoding == "gzip" else data
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        """Follow none: the status is then an error like any other."""
+def _check_status(reply: http.client.HTTPResponse, path: str, url: str) -> None:
+    if reply.status in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.GONE):
+        raise EntryUnknown(f"no {path}", public=f"{url} is not there")
+    if reply.status != http.HTTPStatus.OK:  # a redirect too: what is asked is what was named
+        raise LogUnreachable(f"status {reply.status}", public=f"{url}: status {reply.status}")
 
 
 def _read_bounded(reply: http.client.HTTPResponse, path: str, most: int, until: float) -> bytes:

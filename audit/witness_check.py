@@ -1,6 +1,7 @@
 """What witnesses remember of a log, held against the log as it is: who restores database and anchor is seen by them."""
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
@@ -42,8 +43,9 @@ def ask_all(
     threads = [threading.Thread(target=ask, args=(client,), daemon=True) for client in clients]
     for thread in threads:
         thread.start()
+    until = time.monotonic() + 2 * timeout_s  # for all together, whatever a resolver of names does meanwhile
     for thread in threads:
-        thread.join(2 * timeout_s)  # whatever a resolver of names does meanwhile
+        thread.join(max(0.0, until - time.monotonic()))
     return dict(seen), dict(silent)
 
 

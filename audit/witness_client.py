@@ -6,11 +6,12 @@ Source: c2sp.org/tlog-witness.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from typing import Final
 from urllib.parse import urlsplit
 
 from audit.errors import ProofInvalid
+from audit.http_client import asked
 from audit.note import Checkpoint, Note, NoteVerifier, parse_decimal
 from audit.signature import signed_at
 from audit.witness import SIZE_TYPE, lines_of, origin_hash, write_submission
@@ -117,27 +118,21 @@ class WitnessClient:
         return text
 
     def _ask(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, str, bytes]:
-        """Make one request; no redirect is followed and no proxy of the environment is used."""
+        """Make one request."""
         until = time.monotonic() + timeout_s
-        parts = urlsplit(self.url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+        headers = {"Content-Type": "text/plain; charset=utf-8"} if body else {}
         try:
-            headers = {"Content-Type": "text/plain; charset=utf-8"} if body else {}
-            connection.request(method, parts.path.rstrip("/") + path, body, headers)
-            reply = connection.getresponse()
-            content = b""
-            while part := reply.read1(REPLY_BYTES_MAX):
-                content += part
-                if len(content) > REPLY_BYTES_MAX:
-                    raise WitnessFailed("its answer is too long")
-                if time.monotonic() > until:
-                    raise WitnessFailed("its answer takes too long")
-            return reply.status, reply.headers.get("content-type", ""), content
+            with asked(method, self.url.rstrip("/") + path, timeout_s, body, headers) as reply:
+                content = b""
+                while part := reply.read1(REPLY_BYTES_MAX):
+                    content += part
+                    if len(content) > REPLY_BYTES_MAX:
+                        raise WitnessFailed("its answer is too long")
+                    if time.monotonic() > until:
+                        raise WitnessFailed("its answer takes too long")
+                return reply.status, reply.headers.get("content-type", ""), content
         except (OSError, HTTPException, ValueError) as error:
             raise WitnessFailed(f"no answer ({type(error).__name__})") from error
-        finally:
-            connection.close()
 
 
 def _size(body: bytes) -> int:

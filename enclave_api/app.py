@@ -7,25 +7,14 @@ import hashlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
-import grpc
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from heixia.attestation.v1 import attestation_pb2_grpc
-from heixia.audit.v1 import audit_pb2_grpc
-from heixia.catalog.v1 import catalog_pb2_grpc
-from heixia.consent.v1 import consent_pb2_grpc
-from heixia.precredit.v1 import precredit_pb2_grpc
-from heixia.registry.v1 import registry_pb2_grpc
-from sqlalchemy import Connection, Engine
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import Connection
 
 import enclave_api
 from audit.errors import HeixiaError
@@ -35,23 +24,17 @@ from audit.schema import database_errors, forget_overwritten, open_engine
 from audit.source import DatabaseSource
 from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
 from enclave_api.audit_desk import AuditDesk
-from enclave_api.config import GRACE_S, MESSAGE_BYTES_MAX, Settings
+from enclave_api.config import GRACE_S, Settings
 from enclave_api.errors import AddressTaken, HomeInvalid, WallsMissing
+from enclave_api.grpc_server import make_server
 from enclave_api.home import Home, log_signer
 from enclave_api.identity import Role
-from enclave_api.interceptors import Doorkeeper
 from enclave_api.keys import Keys
 from enclave_api.log_http import LogDoor
 from enclave_api.metrics import Metrics
 from enclave_api.nightly import Nightly, check_in_process
-from enclave_api.servicers.attestation import AttestationServicer
-from enclave_api.servicers.audit import AuditServicer
-from enclave_api.servicers.catalog import CatalogServicer
-from enclave_api.servicers.consent import ConsentServicer
-from enclave_api.servicers.precredit import PreCreditServicer
-from enclave_api.servicers.registry import RegistryServicer
+from enclave_api.service import ServeOptions, Service
 from enclave_api.start_checks import allow_descriptors, check_past, make_anchor, start_anchor
-from enclave_api.uploads import Uploads
 from enclave_api.witness_http import bind
 from enclave_api.witnesses import Trust, Witnesses
 from model_registry.registry import Registry
@@ -62,59 +45,12 @@ from sandbox.jail.required import explain_missing
 from sandbox.jail.settings import JailSettings
 from sandbox.vault.catalog import load_catalog
 from sandbox.vault.datasets import Datasets
-from sandbox.vault.subject import parse_subject
 from sandbox.vault.vault import Vault
 from sandbox.versions import Versions
 
 GC_THRESHOLD = 20_000  # objects between two looks of the collector: a call leaves a thousand, nearly none in cycles
 
-SERVICES = (
-    "heixia.attestation.v1.AttestationService",
-    "heixia.registry.v1.RegistryService",
-    "heixia.catalog.v1.CatalogService",
-    "heixia.consent.v1.ConsentService",
-    "heixia.precredit.v1.PreCreditService",
-    "heixia.audit.v1.AuditService",
-)
-
 _log = structlog.get_logger("heixia")
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """How one process serves a home."""
-
-    listen: str
-    metrics: str | None
-    reflection: bool
-    passphrase: str | None = field(repr=False)
-    step_metrics: bool = False
-    accept_weak_isolation: bool = False
-    anchor: Path | None = None  # folder of the anchor; None = the home's own
-    accept_rollback: bool = False
-    log_listen: str | None = None  # HOST:PORT of the log over HTTP; None = not served
-
-
-@dataclass
-class Service:
-    """Everything a serving process is made of; for the servicers and for tests that look inside."""
-
-    settings: Settings
-    engine: Engine
-    ledger: Ledger
-    vault: Vault
-    registry: Registry
-    consents: ConsentStore
-    datasets: Datasets
-    versions: Versions
-    decider: Decider
-    facts: EnclaveFacts
-    metrics: Metrics
-    desk: AuditDesk
-
-    def tag_of(self, subject: str) -> str:
-        """A subject's tag in the log; raises SubjectInvalid."""
-        return self.vault.keys.subject_tag(parse_subject(subject))
 
 
 def utc_now() -> datetime:
@@ -216,7 +152,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         stack.enter_context(_alone(home))
         allow_descriptors()
         enclave = await build(home, options, stack, end)
-        server, port = await _server(home, options, enclave)
+        server, port = await make_server(home, options, enclave)
         if options.metrics:
             stack.callback(_serve_metrics(enclave.metrics, options.metrics))
         log_url = _serve_log(enclave, options.log_listen, stack) if options.log_listen else None
@@ -261,65 +197,6 @@ def _alone(home: Home) -> Iterator[None]:
 def _resolve(stop: asyncio.Future[BaseException | None], cause: BaseException | None) -> None:
     if not stop.done():
         stop.set_result(cause)
-
-
-async def _server(home: Home, options: ServeOptions, enclave: Service) -> tuple[grpc.aio.Server, int]:
-    server = grpc.aio.server(
-        interceptors=[Doorkeeper(enclave.settings.trust_domain, enclave.metrics, enclave.settings.rpcs_in_flight_max)],
-        options=[
-            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
-        ],
-        # The doorkeeper says no in words at the limit; gRPC's own, without words, only stops a flood of them.
-        maximum_concurrent_rpcs=2 * enclave.settings.rpcs_in_flight_max,
-    )
-    await _add_services(server, enclave, options)
-    host, _, number = options.listen.rpartition(":")
-    if not host or not number.isdigit() or int(number) > 65_535:
-        raise AddressTaken("listen", public=f"{options.listen} for --listen is not HOST:PORT")
-    try:
-        port = server.add_secure_port(options.listen, _credentials(home.path / "tls"))
-    except RuntimeError as error:
-        raise AddressTaken(
-            "listen", public=f"{options.listen} for --listen is in use or not of this machine"
-        ) from error
-    if port == 0:
-        raise AddressTaken("listen", public=f"{options.listen} for --listen is in use or not of this machine")
-    return server, port
-
-
-def _credentials(tls: Path) -> grpc.ServerCredentials:
-    try:
-        key, certificate, authority = ((tls / name).read_bytes() for name in ("server.key", "server.pem", "ca.pem"))
-        # gRPC would only say that the port could not be had.
-        load_pem_private_key(key, None)
-        x509.load_pem_x509_certificate(certificate)
-        x509.load_pem_x509_certificate(authority)
-    except (OSError, ValueError, TypeError) as error:
-        raise HomeInvalid("tls", public=f"{tls}: server.pem, server.key or ca.pem is missing or damaged") from error
-    return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
-
-
-async def _add_services(server: grpc.aio.Server, enclave: Service, options: ServeOptions) -> None:
-    uploads = Uploads()
-    attestation_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationServicer(enclave.facts), server)
-    registry_pb2_grpc.add_RegistryServiceServicer_to_server(
-        RegistryServicer(enclave.registry, enclave.versions, uploads), server
-    )
-    catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(enclave.datasets, uploads, utc_now), server)
-    consents = ConsentServicer(enclave.consents, utc_now, enclave.decider.settings.budget_milli)
-    consent_pb2_grpc.add_ConsentServiceServicer_to_server(consents, server)
-    calls = PreCreditServicer(enclave.decider, enclave.desk.count_answer)
-    precredit_pb2_grpc.add_PreCreditServiceServicer_to_server(calls, server)
-    auditors = AuditServicer(enclave.ledger, enclave.desk, enclave.tag_of)
-    audit_pb2_grpc.add_AuditServiceServicer_to_server(auditors, server)
-    checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    for name in ("", *SERVICES):
-        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    if options.reflection:
-        reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
 
 
 def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> EnclaveFacts:

@@ -23,6 +23,7 @@ from audit.errors import EntryUnknown, HeixiaError, ProofInvalid
 from audit.note import Checkpoint, Note
 from audit.source import CHECKPOINT, LogSource
 from audit.tiles import ENTRIES, Tile, tile_of
+from enclave_api.http_connection import Connection
 
 CONNECTIONS_MAX: Final = 64  # beyond it 503: every connection is a descriptor
 REQUEST_BYTES_MAX: Final = 8_192  # line and headers; the longest path has 60 bytes
@@ -101,7 +102,7 @@ class LogDoor:
     def __init__(self, source: LogSource, listener: socket.socket) -> None:
         config = uvicorn.Config(
             make_app(source),
-            http="h11",
+            http=Connection,
             loop="asyncio",
             ws="none",
             lifespan="off",

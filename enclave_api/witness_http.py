@@ -16,6 +16,7 @@ from audit.errors import CheckpointDeclined
 from audit.witness import REQUEST_BYTES_MAX, SIZE_TYPE
 from audit.witness_state import Witness
 from enclave_api.errors import AddressTaken
+from enclave_api.http_connection import Connection
 
 BODY_S = 10.0  # a body of 3 kB that takes longer is no log's
 HEADER_BYTES_MAX = 8_192  # request line and headers; the longest path has 76 bytes
@@ -62,7 +63,7 @@ def serve(witness: Witness, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first."""
     config = uvicorn.Config(
         make_app(witness),
-        http="h11",
+        http=Connection,
         loop="asyncio",
         log_config=None,
         access_log=False,

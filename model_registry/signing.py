@@ -20,6 +20,7 @@ from model_registry.errors import SignatureInvalid
 
 # RFC 9864 renames EdDSA to Ed25519 for that curve; both names are in use: both are read, the common one is written.
 ALGORITHMS = ["EdDSA", "Ed25519", "ES256"]
+_OWN_CURVES = ("Ed25519", "P-256")
 _JWK_MEMBERS = frozenset({"kty", "crv", "x", "y"})  # of a public key on a curve, RFC 7518 6.2.1 and RFC 8037 2
 _REGISTRY = jws.JWSRegistry(algorithms=ALGORITHMS)
 warnings.filterwarnings("ignore", category=SecurityWarning, message="EdDSA is deprecated")
@@ -160,6 +161,8 @@ def _verify_own(token: str, typ: str) -> str:
         header = json.loads(_decode(token.partition(".")[0]))
         if set(header) != {"alg", "jwk", "typ"} or header["typ"] != typ or not set(header["jwk"]) <= _JWK_MEMBERS:
             raise SignatureInvalid("JWS header members")
+        if header["jwk"].get("crv") not in _OWN_CURVES:
+            raise SignatureInvalid("own key's curve")
         key = load_signing_key(json.dumps(header["jwk"]))
         jws.deserialize_compact(token, key, registry=_REGISTRY)
     except (JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

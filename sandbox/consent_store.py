@@ -194,15 +194,12 @@ class ConsentStore:
             AuthorityHasNoStanding: it was revoked.
         """
         with self.engine.connect() as connection:
-            if _is_revoked(connection, authority):
-                raise AuthorityHasNoStanding("act")
-            if connection.execute(_REGISTERED, {"tag": tag, "authority": authority}).first() is None:
-                raise ConsentUnknown("disclosure", public="your authority registered none of this subject")
+            check_acts_for(connection, authority, tag)
 
-    def of_subject(self, tag: str, now: datetime) -> list[ConsentRecord]:
-        """Every consent of a subject as it stands now, newest first."""
+    def of_subject(self, tag: str, now: datetime, most: int) -> list[ConsentRecord]:
+        """The newest consents of a subject as they stand now, newest first."""
         columns = tables.consent.c
-        query = _WHOLE.where(columns.subject_tag == tag).order_by(columns.granted_index.desc())
+        query = _WHOLE.where(columns.subject_tag == tag).order_by(columns.granted_index.desc()).limit(most)
         with self.engine.connect() as connection:
             rows = connection.execute(query).all()
         return [_record(row, _shown(row, now)) for row in rows]
@@ -262,6 +259,14 @@ def spend_use(connection: Connection, consent_id: str, signed: Uses, now: dateti
     spent = quota.spend_at(now)
     _SPEND.run(connection, id=consent_id, spent=spent.spent, in_unit=spent.period, spent_in_unit=spent.in_period)
     return spent.spent
+
+
+def check_acts_for(connection: Connection, authority: str, tag: str) -> None:
+    """As ConsentStore.check_acts_for; for what an authority changes, inside the transaction that changes it."""
+    if _is_revoked(connection, authority):
+        raise AuthorityHasNoStanding("act")
+    if connection.execute(_REGISTERED, {"tag": tag, "authority": authority}).first() is None:
+        raise ConsentUnknown("disclosure", public="your authority registered none of this subject")
 
 
 def _supersede(connection: Connection, consent: Consent, tag: str) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine
 from audit import event
 from audit.ledger import Ledger, Position
 from audit.schema import forget_overwritten
+from sandbox.consent_store import check_acts_for
 from sandbox.subject_keys import destroy_subject_key
 
 FORGET_PATIENCE_S = 3.0  # of the answer: whoever reads an old snapshot, an export or a check, may go on for minutes
@@ -28,8 +29,13 @@ class Eraser:
     engine: Engine
     _under_way: "set[asyncio.Task[None]]" = field(default_factory=set, init=False)
 
-    async def erase(self, tag: str, by: str) -> tuple[int, bool]:
+    async def erase(self, tag: str, by: str, authority: str | None = None) -> tuple[int, bool]:
         """Destroys the subject's key; returns when that is durable.
+
+        Args:
+            tag: the subject's.
+            by: who asks, as the log names it.
+            authority: that acts for the subject; None = it acts itself.
 
         Returns:
             The index of the entry, and whether the key is in no file of the database any more. Where it still is,
@@ -38,9 +44,12 @@ class Eraser:
         Raises:
             SubjectErased: it was erased already.
             SubjectUnknown: it never gave a consent.
+            AuthorityHasNoStanding, ConsentUnknown: the authority does not act for it.
         """
 
         def change(connection: Connection, position: Position) -> tuple[event.Event, None]:
+            if authority is not None:
+                check_acts_for(connection, authority, tag)
             destroy_subject_key(connection, tag, position.index)
             return event.SubjectErased(subject_tag=tag, by=by), None
 

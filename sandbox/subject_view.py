@@ -5,7 +5,7 @@ last commit; it takes disk reads for each use, so it is run in a thread.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from joserfc.util import urlsafe_b64decode
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from audit import event
 from audit.errors import EntryUnknown
@@ -33,11 +33,14 @@ _OF_SUBJECT = (_CALLS.subject_tag == bindparam("tag")) & (_CALLS.idx < bindparam
 _PAGE = select(tables.call).where(_OF_SUBJECT).order_by(_CALLS.idx.desc()).limit(bindparam("count"))
 _TOTAL = select(func.count()).where(_OF_SUBJECT)
 _USE = select(tables.call).where((_CALLS.subject_tag == bindparam("tag")) & (_CALLS.idx == bindparam("index")))
-_CONSENTS = (
+_CONSENTS_AT = (
     select(tables.consent, tables.artefact.c.body)
     .join(tables.artefact, tables.artefact.c.consent_id == tables.consent.c.consent_id)
     .where(tables.consent.c.subject_tag == bindparam("tag"))
+    .where(tables.consent.c.granted_index.in_(bindparam("indexes", expanding=True)))
 )
+LISTED_MAX = 500  # consents in one answer: some 400 bytes each, and a message has 2 MiB
+_AT_ONCE = 16  # texts in memory: one may have 128 KiB, and an authority can register any number about a subject
 _AUTHORITY = select(tables.consent.c.authority).where(
     (tables.consent.c.consent_id == bindparam("id")) & (tables.consent.c.subject_tag == bindparam("tag"))
 )
@@ -106,20 +109,21 @@ class SubjectView:
         return event.decode(self._ledger.entry(0))[1]
 
     def list_consents(self, tag: str, now: datetime) -> list[SubjectConsent]:
-        """Every consent, newest first."""
-        records = self.consents.of_subject(tag, now)
+        """The newest consents, at most LISTED_MAX, newest first."""
+        records = self.consents.of_subject(tag, now, LISTED_MAX)
         with self.consents.engine.connect() as connection:
-            known = {row.consent_id: row for row in connection.execute(_CONSENTS, {"tag": tag})}
+            wanted = {"tag": tag, "indexes": [record.granted_index for record in records]}
+            known = {one.consent_id: one for one in self._known(connection, _CONSENTS_AT, wanted)}
             erased = erased_at(connection, tag)
-            return [
-                SubjectConsent(
-                    record=record,
-                    authority=known[record.consent_id].authority,
-                    departments=_departments(connection, self._keys, known[record.consent_id]),
-                    erased=record.granted_index < erased,
-                )
-                for record in records
-            ]
+        return [
+            SubjectConsent(
+                record=record,
+                authority=known[record.consent_id].authority,
+                departments=known[record.consent_id].departments,
+                erased=record.granted_index < erased,
+            )
+            for record in records
+        ]
 
     def list_uses(self, tag: str, count: int, before: int | None = None) -> UsePage:
         """Up to `count` uses whose entries come before index `before`."""
@@ -128,8 +132,12 @@ class SubjectView:
         with self.consents.engine.connect() as connection:
             rows = connection.execute(_PAGE, {"tag": tag, "before": end, "count": count + 1}).all()
             total = connection.execute(_TOTAL, {"tag": tag, "before": size}).scalar_one()
-            consents = _ByIndex(connection, self._keys, connection.execute(_CONSENTS, {"tag": tag}))
-            uses = tuple(self._use(connection, row, consents) for row in rows[:count])
+            told = [self._told(row) for row in rows[:count]]
+            wanted = {"tag": tag, "indexes": sorted({decision.consent_index for decision, _ in told})}
+            consents = {one.granted_index: one for one in self._known(connection, _CONSENTS_AT, wanted)}
+            uses = tuple(
+                self._use(connection, row, *what, consents) for row, what in zip(rows[:count], told, strict=True)
+            )
         return UsePage(uses, len(rows) > count, total)
 
     def prove(self, tag: str, index: int) -> Proof:
@@ -155,23 +163,36 @@ class SubjectView:
             raise ConsentUnknown("no such consent of this subject")
         return await self.consents.change(consent_id, Change.REVOKE, authority, by, reason)
 
-    def _use(self, connection: Connection, row: Any, consents: "_ByIndex") -> Use:
+    def _told(self, row: Any) -> tuple[event.Decision, datetime]:
         told, at = event.decode(self._ledger.entry(row.idx))
         if not isinstance(told, event.Decision) or told.subject_tag != row.subject_tag:
             raise StoredValueCorrupt("an answer is kept under an entry that is not its decision")
+        return told, at
+
+    def _use(
+        self, connection: Connection, row: Any, told: event.Decision, at: datetime, consents: "Mapping[int, _Known]"
+    ) -> Use:
         kept = calls.opened(connection, self._keys, row)
-        consent = consents.row(told.consent_index)
+        consent = consents.get(told.consent_index)
+        if consent is None:
+            raise StoredValueCorrupt("a decision names a consent that is not its subject's")
         return Use(
             at=at,
             institution=told.institution,
             product=told.product,
             purpose=consent.purpose,
             consent_id=consent.consent_id,
-            departments=consents.departments(told.consent_index),
+            departments=consent.departments,
             outcome=_outcome(kept),
             bits_milli=told.bits_milli,
             index=row.idx,
         )
+
+    def _known(self, connection: Connection, query: Select[Any], wanted: Mapping[str, Any]) -> "Iterator[_Known]":
+        """Consents by their rows, one after another: no more than a few texts are held at a time."""
+        for row in connection.execute(query, wanted).yield_per(_AT_ONCE):
+            departments = _departments(connection, self._keys, row)
+            yield _Known(row.granted_index, row.consent_id, row.authority, row.purpose, departments)
 
     @property
     def _ledger(self) -> Ledger:
@@ -182,25 +203,15 @@ class SubjectView:
         return self.consents.keys
 
 
-class _ByIndex:
-    """A subject's consents by the entries that granted them; each text is opened once, when it is asked for."""
+@dataclass(frozen=True)
+class _Known:
+    """What is shown of a consent's text, without the text."""
 
-    def __init__(self, connection: Connection, keys: VaultKeys, rows: Iterable[Any]) -> None:
-        self._open: Callable[[Any], tuple[str, ...]] = lambda row: _departments(connection, keys, row)
-        self._rows: Mapping[int, Any] = {row.granted_index: row for row in rows}
-        self._known: dict[int, tuple[str, ...]] = {}
-
-    def row(self, index: int) -> Any:
-        """The consent's row; raises StoredValueCorrupt."""
-        if index not in self._rows:
-            raise StoredValueCorrupt("a decision names a consent that is not its subject's")
-        return self._rows[index]
-
-    def departments(self, index: int) -> tuple[str, ...]:
-        """Whose data it opens."""
-        if index not in self._known:
-            self._known[index] = self._open(self._rows[index])
-        return self._known[index]
+    granted_index: int
+    consent_id: str
+    authority: str
+    purpose: str
+    departments: tuple[str, ...]
 
 
 def _departments(connection: Connection, keys: VaultKeys, row: Any) -> tuple[str, ...]:

@@ -117,6 +117,7 @@ def serve(
     from enclave_api.attestation.evidence import EnclaveFacts
     from enclave_api.home import Home
     from enclave_api.logs import LEVELS, set_up_logs
+    from enclave_api.service import ServeOptions
     from sandbox.jail.required import explain_missing
     from sandbox.jail.settings import WARM
 
@@ -125,7 +126,7 @@ def serve(
     set_up_logs(log_level)
     # The ledger's thread shares the interpreter with the event loop; at the default 5 ms each commit would wait for it.
     sys.setswitchinterval(0.0005)
-    options = app.ServeOptions(
+    options = ServeOptions(
         listen,
         None if metrics == "off" else metrics,
         reflection,

@@ -160,6 +160,7 @@ def receipts(
         rows = []
         for use in islice(client.all_uses(name), limit or None):
             kept, file = client.receipt(name, use.index), out / f"{use.index}.json"
+            file.touch(0o600)  # the folder may have been there, open to everybody; a limit stands in it
             file.write_text(kept.dump())
             limit_yuan = kept.opening.limit if kept.opening else None
             rows.append((use.index, str(file), limit_yuan if as_json or kept.opening else "not shown"))

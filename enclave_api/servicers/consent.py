@@ -103,7 +103,9 @@ class ConsentServicer(rpc.ConsentServiceServicer):
 
     async def EraseSubject(self, request: pb.EraseSubjectRequest, context: Context) -> pb.EraseSubjectResponse:
         """Destroys a subject's key; answers when durable."""
-        index, removed = await self.eraser.erase(self._tag_of(request.subject), str(caller()))
+        who = caller()
+        authority = who.organisation if who.role is Role.AUTHORITY else None
+        index, removed = await self.eraser.erase(self._tag_of(request.subject), str(who), authority)
         return pb.EraseSubjectResponse(index=index, removed=removed)
 
     async def GetSubjectDisclosure(

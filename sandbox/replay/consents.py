@@ -19,6 +19,7 @@ from sandbox.replay.state import ConsentNow, Room
 
 _CHANGES = {ConsentPaused: Change.PAUSE, ConsentResumed: Change.RESUME, ConsentRevoked: Change.REVOKE}
 _UNUSABLE = {State.PAUSED: "consent_paused", State.INVALIDATED: "authority_unknown"}
+SUBJECT = "subject"  # how the log names one that acts for itself
 _UNITS = ("day", "week", "month")
 
 
@@ -78,7 +79,14 @@ def change(
     if now is None:
         findings.add("consent_unknown", index)
         return
+    if not (is_of(event.by, "authority", now.authority) or (isinstance(event, ConsentRevoked) and event.by == SUBJECT)):
+        findings.add("actor_foreign", index)
     _change(room, findings, index, now, _CHANGES[type(event)], "consent_transition")
+
+
+def is_of(by: str, role: str, organisation: str) -> bool:
+    """Whether who acted, `<role>/<organisation>[/<person>]`, is of an organisation."""
+    return by.split("/")[:2] == [role, organisation]
 
 
 def _change(room: Room, findings: Findings, index: int, now: ConsentNow, what: Change, code: str) -> None:
@@ -99,12 +107,18 @@ def revoke_authority(room: Room, findings: Findings, index: int, event: Authorit
     """An authority lost its standing."""
     if room.authorities_revoked.setdefault(event.authority, index) != index:
         findings.add("authority_unknown", index)
+    if not event.by.startswith("operator/"):
+        findings.add("actor_foreign", index)
 
 
 def erase(room: Room, findings: Findings, index: int, event: SubjectErased, _: datetime) -> None:
     """A subject's key was destroyed: no consent from before permits anything, no answer from before is repeated."""
     if room.subjects.pop(event.subject_tag, None) is None:
         findings.add("subject_unknown", index)
+    if event.by != SUBJECT and (
+        not event.by.startswith("authority/") or event.by.split("/")[1] in room.authorities_revoked
+    ):
+        findings.add("actor_foreign", index)
     room.erased[event.subject_tag] = index
     for tags in room.answered.values():
         tags.discard(event.subject_tag)

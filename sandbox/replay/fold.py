@@ -12,6 +12,7 @@ from sandbox.replay import consents, versions
 from sandbox.replay.laws import TEXTS, UNJUDGED
 from sandbox.replay.state import Counted, DatasetNow, Room
 
+_OfDataset = entries.DatasetPublished | entries.DatasetLoaded | entries.DatasetSuspended | entries.DatasetResumed
 Law = Callable[[Room, Findings, int, Any, datetime], None]
 
 
@@ -60,13 +61,15 @@ def _charge(room: Room, findings: Findings, index: int, event: Decision, time: d
     total.value, total.touched = event.bits_total_milli, index
 
 
-def _publish(room: Room, _: Findings, index: int, event: entries.DatasetPublished, __: datetime) -> None:
+def _publish(room: Room, findings: Findings, index: int, event: entries.DatasetPublished, _: datetime) -> None:
+    _check_steward(findings, index, event)
     room.datasets.setdefault(event.dataset, DatasetNow(index)).touched = index
 
 
 def _load(room: Room, findings: Findings, index: int, event: entries.DatasetLoaded, _: datetime) -> None:
     if (now := _dataset(room, findings, index, event.dataset)) is None:
         return
+    _check_steward(findings, index, event)
     if event.load != now.loads + 1:
         findings.add("dataset_load", index, detail=f"{event.load} after {now.loads}")
     now.loads, now.rows, now.touched = event.load, event.rows, index
@@ -76,7 +79,13 @@ def _switch(
     room: Room, findings: Findings, index: int, event: entries.DatasetSuspended | entries.DatasetResumed, _: datetime
 ) -> None:
     if (now := _dataset(room, findings, index, event.dataset)) is not None:
+        _check_steward(findings, index, event)
         now.suspended, now.touched = isinstance(event, entries.DatasetSuspended), index
+
+
+def _check_steward(findings: Findings, index: int, event: _OfDataset) -> None:
+    if not consents.is_of(event.by, "steward", event.dataset.partition(".")[0]):
+        findings.add("actor_foreign", index)
 
 
 def _dataset(room: Room, findings: Findings, index: int, name: str) -> DatasetNow | None:

@@ -12,6 +12,7 @@ TEXTS: Final = {
     "consent_replaced": "the consent that this one replaces is for somebody or something else, or had ended",
     "authority_unknown": "the consent's authority had lost its standing before",
     "subject_unknown": "the subject had no key: it never consented, or was erased already",
+    "actor_foreign": "who acted has no say here: not the consent's authority or subject, the department, an operator",
     # decisions against their consent
     "consent_hash": "the decision names another consent than the entry that its index points at",
     "consent_binding": "the consent is another institution's, product's or subject's",
@@ -55,4 +56,7 @@ UNJUDGED: Final = (
     "whether the datasets of a decision were open: a decision does not name them",
     "whether the consented fields cover what the version read: the log has only a hash of each",
     "whether a free answer met the very records of the first one, and whether a budget was exceeded: not in the log",
+    "whether a price is that of the version's levels: the log has only the price, the same for every answer",
+    "whether one request was answered twice: the table of calls has one row for each, the log alone is not asked",
+    "whether an authority that erased a subject had registered a consent of it",
 )

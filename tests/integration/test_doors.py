@@ -12,15 +12,14 @@ import pytest
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from heixia.consent.v1 import consent_pb2, consent_pb2_grpc
 from heixia.registry.v1 import registry_pb2, registry_pb2_grpc
 
-from enclave_api.app import SERVICES
 from enclave_api.cli.example import FIELDS
 from enclave_api.client.bank import Bank
 from enclave_api.client.connection import Credentials, Refused
 from enclave_api.client.steward import Steward
 from enclave_api.errors import ConnectionFailed
+from enclave_api.grpc_server import SERVICES
 from tests.integration.conftest import PRODUCT, Stage
 from tests.room import ALICE, OFFICE, OPERATOR, Room, datasets_of, decision_of
 
@@ -37,13 +36,9 @@ def test_every_service_is_healthy(stage: Stage) -> None:
 
 def test_what_is_not_served_yet_says_so(stage: Stage) -> None:
     """Every RPC that docs/status.md lists as not served answers UNIMPLEMENTED with the catalogue's code."""
-    office, alice = stage.room.office.channel, stage.room.alice.channel
-    consent = consent_pb2_grpc.ConsentServiceStub(office)
+    alice = stage.room.alice.channel
     calls: list[tuple[str, Callable[[Any], Any], Any]] = [
         ("ReplaceRules", registry_pb2_grpc.RegistryServiceStub(alice).ReplaceRules, registry_pb2.ReplaceRulesRequest()),
-        ("ListSubjectConsents", consent.ListSubjectConsents, consent_pb2.ListSubjectConsentsRequest()),
-        ("ListSubjectUses", consent.ListSubjectUses, consent_pb2.ListSubjectUsesRequest()),
-        ("EraseSubject", consent.EraseSubject, consent_pb2.EraseSubjectRequest()),
     ]
     for name, method, request in calls:
         with pytest.raises(grpc.RpcError) as refusal:
@@ -51,10 +46,7 @@ def test_what_is_not_served_yet_says_so(stage: Stage) -> None:
         assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED, name
         assert "not_served" in str(refusal.value.trailing_metadata())
     listed = (ROOT / "docs" / "status.md").read_text().partition("## Not yet")[2].partition("| what |")[0]
-    assert set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", listed)) - {
-        "ConsentService",
-        "RegistryService",
-    } == {name for name, _, _ in calls}
+    assert set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", listed)) - {"RegistryService"} == {name for name, _, _ in calls}
 
 
 def test_reflection_metrics_logs_and_the_beat(tmp_path: Path, stage: Stage) -> None:

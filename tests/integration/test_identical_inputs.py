@@ -23,6 +23,7 @@ from enclave_api.cli.example import FIELDS, LEVELS
 from enclave_api.client.application import Application, Limit
 from enclave_api.client.authority import Grant
 from enclave_api.identity import Principal, Role
+from enclave_api.service import Service
 from sandbox.calls import Answer
 from sandbox.decision import LimitRequest
 from sandbox.disclosure import price_milli
@@ -164,7 +165,7 @@ def test_a_spent_budget_opens_nothing_but_what_was_answered(stage: Stage, tmp_pa
 class Inside:
     """A service inside this process on a copy of the stage's home: its clock, budget and model can be chosen."""
 
-    def __init__(self, service: app.Service, stage: Stage) -> None:
+    def __init__(self, service: Service, stage: Stage) -> None:
         self.service, self.stage, self.now = service, stage, datetime.now(UTC)
         self.company = next(COMPANIES)
         self.subject = stage.world.subjects[self.company]

@@ -35,7 +35,7 @@ async def test_warm_isolation_keeps_its_process() -> None:
 
 async def test_a_warm_process_is_replaced_before_its_cpu_limit_ends_it_in_a_call() -> None:
     """A sound model that has computed for long in one process goes on to answer: its limit is no failure of a call."""
-    pool = await JailPool.start(JailSettings(isolation=WARM, spare=1))
+    pool = await JailPool.start(JailSettings(isolation=WARM, spare=1, score_deadline_ms=2_000))
     spin = b"""
 import time
 def run(request):

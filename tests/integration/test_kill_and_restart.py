@@ -35,6 +35,7 @@ from enclave_api.client.bank import Bank, Offer
 from enclave_api.client.connection import Refused
 from enclave_api.errors import ConnectionFailed
 from enclave_api.home import Home
+from enclave_api.service import ServeOptions
 from model_registry.bundle import SealedBundle, encode_content, seal_bundle
 from model_registry.convert import Converted, FieldSpec
 from model_registry.manifest import ModelInput, ModelOutput, make_manifest, sign_manifest
@@ -46,7 +47,7 @@ from tests.room import ACCEPT, ALICE, PORTAL, datasets_of
 ROUNDS = 2
 COMPANIES = itertools.count(100)
 FIELD = "tax.declaration.sales_12m"
-INSIDE = app.ServeOptions("127.0.0.1:0", None, False, None)
+INSIDE = ServeOptions("127.0.0.1:0", None, False, None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -286,6 +286,7 @@ def test_commands_of_a_company(stage: Stage, tmp_path: Path) -> None:
     assert (listed["consent_id"], listed["state"], listed["uses"], listed["max_uses"]) == (consent_id, "granted", 1, 2)
     assert consent_id in run("consents")
     (kept,) = map(json.loads, run("receipts", str(tmp_path / "kept"), "--json").splitlines())
+    assert Path(kept["receipt"]).stat().st_mode & 0o077 == 0
     assert kept == {"index": index, "receipt": str(tmp_path / "kept" / f"{index}.json"), "limit_yuan": limit}
     checked = CliRunner().invoke(app, ["verify", kept["receipt"], "--policy", str(stage.room.home.policy)])
     assert checked.exit_code == 0, checked.output

@@ -13,11 +13,12 @@ from heixia.registry.v1 import registry_pb2 as pb
 from heixia.registry.v1 import registry_pb2_grpc
 
 from audit.errors import ServiceError
-from enclave_api.app import ServeOptions, Service, build
+from enclave_api.app import build
 from enclave_api.client.bank import Bank
 from enclave_api.client.connection import Refused
 from enclave_api.home import Home
 from enclave_api.identity import Principal, Role
+from enclave_api.service import ServeOptions, Service
 from model_registry.bundle import SealedBundle
 from model_registry.errors import ModelRefused, Reason, StoredValueCorrupt, VersionUnknown
 from model_registry.lifecycle import State
@@ -124,7 +125,7 @@ async def _submitted(service: Service, bundle: SealedBundle, outcome: Exception 
 async def test_no_version_is_left_unjudged(stage: Stage, tmp_path: Path) -> None:
     """A busy jail refuses the version; one left submitted by a stop is judged at the next start, even if unreadable."""
     room = Room.make(tmp_path)
-    for file in ("root.key", "trust/institutions.jwks"):
+    for file in ("root.key", "public/log.policy", "trust/institutions.jwks"):
         (room.home.path / file).write_bytes((stage.room.home.path / file).read_bytes())
     bundle = sealed(stage)
     async with AsyncExitStack() as stack:
@@ -165,7 +166,7 @@ async def test_a_swapped_bundle_does_not_run(stage: Stage) -> None:
 async def test_a_caller_who_leaves_at_the_commit_leaves_a_judged_version(stage: Stage, tmp_path: Path) -> None:
     """Cancelled in the very instant in which its version became durable, before anything was awaited after it."""
     room = Room.make(tmp_path)
-    for file in ("root.key", "trust/institutions.jwks"):
+    for file in ("root.key", "public/log.policy", "trust/institutions.jwks"):
         (room.home.path / file).write_bytes((stage.room.home.path / file).read_bytes())
     async with AsyncExitStack() as stack:
         service = await build(room.home, OPTIONS, stack, lambda _: None)

@@ -10,8 +10,8 @@ from heixia.precredit.v1 import precredit_pb2
 from heixia.registry.v1 import registry_pb2
 
 from enclave_api.access_policy import POLICY, authorise
-from enclave_api.app import SERVICES
 from enclave_api.errors import PermissionRefused
+from enclave_api.grpc_server import SERVICES
 from enclave_api.identity import Principal, Role
 
 FILES: tuple[FileDescriptor, ...] = tuple(

@@ -299,6 +299,13 @@ def own_key(kind: str) -> SigningKey:
     return OKPKey.generate_key("Ed25519") if kind == "Ed25519" else ECKey.generate_key("P-256")
 
 
+def test_a_subjects_key_is_of_a_named_curve() -> None:
+    """An Ed448 key signs nothing that counts, though EdDSA is its algorithm too."""
+    key = OKPKey.generate_key("Ed448")
+    with pytest.raises(ConsentInvalid):
+        verify_consent(sign_consent(consent(cnf={"jkt": key.thumbprint()}), KEY, key), KEYS)
+
+
 @pytest.mark.parametrize("kind", ["Ed25519", "P-256"])
 def test_the_subject_signs_beside_the_authority(kind: str) -> None:
     """Its key travels in the signature's header, and `cnf` names it; an enclave may ask for that."""

@@ -306,3 +306,17 @@ def test_an_erasure_in_the_middle_of_a_look_is_no_corruption(desk: Desk, monkeyp
     monkeypatch.setattr(consent_store, "subject_cipher", meanwhile)
     with desk.engine.connect() as connection, pytest.raises(SubjectErased):
         desk.store.for_use(connection, old)
+
+
+def test_an_authority_that_has_ended_erases_nobody(desk: Desk) -> None:
+    """Not even where it had standing when it asked: what counts is the index of the entry."""
+    desk.register()
+    tag, eraser = KEYS.subject_tag(SUBJECT), Eraser(desk.ledger, desk.engine)
+    with pytest.raises(ConsentUnknown):
+        asyncio.run(eraser.erase(tag, "authority/other-office", "other-office"))
+    desk.store.check_acts_for("office", tag)
+    desk.end("office")
+    with pytest.raises(AuthorityHasNoStanding):
+        asyncio.run(eraser.erase(tag, "authority/office", "office"))
+    with desk.engine.connect() as connection:
+        assert subject_cipher(connection, KEYS, tag)

@@ -4,7 +4,7 @@ import gzip
 import http.client
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import active_count
 
@@ -15,6 +15,7 @@ from audit.export import files_of, write_file
 from audit.http_source import HttpSource
 from audit.source import CHECKPOINT, FolderSource, LogSource
 from audit.tiles import ENTRIES, Tile, encode_bundle, tiles_of
+from enclave_api import http_connection, log_http
 from enclave_api.log_http import CONNECTIONS_MAX, REQUEST_BYTES_MAX, LogDoor
 from enclave_api.witness_http import bind
 from tests.unit.audit.memory import MemorySource, body
@@ -201,6 +202,35 @@ def test_connections_are_bounded(door: LogDoor) -> None:
         if status == 200:
             break
     assert status == 200
+
+
+def test_connections_far_above_the_bound_are_closed(door: LogDoor) -> None:
+    """Who opens more and more connections without a word uses up no descriptors of the server."""
+    held = [
+        socket.create_connection(address(door), timeout=10)
+        for _ in range(CONNECTIONS_MAX + http_connection.REFUSED_MAX + 1)
+    ]
+    assert is_ended(held[-1])
+    for raw in held:
+        raw.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /checkpoint HT", b"GET /checkpoint HTTP/1.1\r\nHost: x\r\n\r\nGET /che"])
+def test_a_turn_has_an_end(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which nothing is asked, or never to the end, is closed."""
+    monkeypatch.setattr(http_connection, "TURN_S", 0.05)
+    monkeypatch.setattr(log_http, "IDLE_S", 0.05)
+    with served(LOG) as door, socket.create_connection(address(door), timeout=10) as raw:
+        raw.sendall(sent)
+        assert is_ended(raw)
+
+
+def is_ended(raw: socket.socket) -> bool:
+    """Read to the end of a connection; raises TimeoutError where it has none."""
+    with suppress(ConnectionError):
+        while raw.recv(65_536):
+            continue
+    return True
 
 
 def test_a_log_that_grows() -> None:

@@ -218,6 +218,27 @@ def _lie(**lies: Any) -> Callable[[Story], int]:
     return lambda story: story.decide(used(story), **lies)
 
 
+def _by(kind: Callable[[str, str, str], entries.Event], by: str) -> Callable[[Story], int]:
+    return lambda story: story.tell(kind(used(story).event.consent, by, "security"))
+
+
+def _resumed_by_operator(story: Story) -> int:
+    consent = used(story)
+    story.change(entries.ConsentPaused, consent)
+    return story.tell(entries.ConsentResumed(consent.event.consent, "operator/operations", "security"))
+
+
+def _erased_by_a_revoked_authority(story: Story) -> int:
+    tag = used(story).event.subject_tag
+    _end_authority(story)
+    return story.tell(entries.SubjectErased(tag, "authority/consent-office"))
+
+
+def _loaded_by_another(story: Story) -> int:
+    moment = format_time(story.time)
+    return story.tell(entries.DatasetLoaded("tax.declaration", "steward/water", 2, 3, named("load"), moment))
+
+
 def _load_twice(story: Story) -> int:
     event, _ = story.told[2]
     return story.tell(event)
@@ -244,6 +265,16 @@ LIES: list[tuple[str, Callable[[Story], int]]] = [
     ("consent_transition", _pause_invalidated),
     ("consent_replaced", _replaced_for_another_purpose),
     ("subject_unknown", _erased_twice),
+    ("actor_foreign", _by(entries.ConsentPaused, "authority/another")),
+    ("actor_foreign", _by(entries.ConsentPaused, "subject")),
+    ("actor_foreign", _by(entries.ConsentRevoked, "operator/operations")),
+    ("actor_foreign", _resumed_by_operator),
+    ("actor_foreign", lambda story: story.tell(entries.AuthorityRevoked("x", "authority/y", "security"))),
+    ("actor_foreign", lambda story: story.tell(entries.SubjectErased(used(story).event.subject_tag, "auditor/a"))),
+    ("actor_foreign", _erased_by_a_revoked_authority),
+    ("actor_foreign", lambda story: story.tell(entries.DatasetResumed("tax.declaration", "steward/water", "x"))),
+    ("actor_foreign", lambda story: story.tell(entries.DatasetPublished("water.use", "operator/o", 1, named("c")))),
+    ("actor_foreign", _loaded_by_another),
     ("consent_malformed", lambda story: story.grant(PRODUCT, 1, purpose="monitoring").index),
     (
         "consent_malformed",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from base64 import urlsafe_b64encode
 from contextlib import closing
 from datetime import UTC, datetime
@@ -32,10 +33,10 @@ KEYS = Keys(bytes(range(32))).vault
 TAGS = ["0" * 32, "1" * 32, "2" * 32]
 
 
-def grant(ledger: Ledger, tag: str) -> int:
+def grant(ledger: Ledger, tag: str, number: int = 0, why: str = "") -> int:
     """A consent of a subject with its sealed text; returns the entry's index."""
-    consent_id = f"consent of {tag[0]}"
-    claims = json.dumps({"data": [{"department": name} for name in ("tax", "water", "tax")]}).encode()
+    consent_id = f"consent {number} of {tag[0]}"
+    claims = json.dumps({"data": [{"department": name, "why": why} for name in ("tax", "water", "tax")]}).encode()
     raw = json.dumps({"payload": urlsafe_b64encode(claims).rstrip(b"=").decode()}).encode()
 
     def change(connection: Connection, position: Position) -> tuple[Event, None]:
@@ -113,4 +114,24 @@ def test_edited_rows_are_not_shown(tmp_path: Path, statement: str) -> None:
         execute(engine, statement)
         with pytest.raises(StoredValueCorrupt):
             view.list_uses(TAGS[0], 5)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("look", ["consents", "uses"])
+def test_texts_are_not_held_together(tmp_path: Path, look: str) -> None:
+    """An authority that registers long consents about a subject without end does not fill the server's memory."""
+    engine = open_engine(tmp_path / "heixia.db", create=True)
+    with closing(open_ledger(engine)) as ledger:
+        granted = max(grant(ledger, TAGS[1], number, "x" * 20_000) for number in range(100))
+        use(ledger, TAGS[1], granted)
+        view = SubjectView(ConsentStore(ledger, engine, KEYS, KeySet([])))
+        tracemalloc.start()
+        try:
+            listed = look == "consents"
+            found = view.list_consents(TAGS[1], ledger.time) if listed else view.list_uses(TAGS[1], 9).uses
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert found[0].departments == ("tax", "water")
+        assert peak_bytes < 2_500_000  # the texts have 5 MB
     engine.dispose()

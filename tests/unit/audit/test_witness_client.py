@@ -1,17 +1,21 @@
 """One witness asked over real sockets: what it may answer, and how little of it is believed."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from audit import witness_client
 from audit.cosign import Cosigner
-from audit.errors import ProofInvalid
+from audit.errors import LogUnreachable, ProofInvalid
+from audit.http_source import HttpSource
 from audit.witness import SIZE_TYPE, Submission
+from audit.witness_check import ask_all
 from audit.witness_client import REPLY_BYTES_MAX, Conflict, Contradicted, WitnessClient, WitnessFailed
 from tests.unit.audit.trees import Tree
 from tests.unit.audit.vectors import ORIGIN, signer
@@ -182,3 +186,52 @@ def test_what_a_witness_remembers_must_be_signed_by_both() -> None:
     ):
         with answering(saying(200, note)) as client, pytest.raises(WitnessFailed):
             client.latest(LOGS, 5)
+
+
+@contextmanager
+def sending(part: bytes) -> Iterator[str]:
+    """The URL of a server that answers each connection with the same part, for ever."""
+
+    def send(raw: socket.socket) -> None:
+        with raw, suppress(OSError):
+            while not ended.wait(0.01):
+                raw.sendall(part)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=send, args=(listener.accept()[0],), daemon=True).start()
+
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ended.set()
+
+
+ENDLESS = [b"HTTP/1.1 100 Continue\r\n\r\n", b"H", b"HTTP/1.1 200 OK\r\nX: y\r\n"]
+
+
+@pytest.mark.parametrize("part", ENDLESS)
+def test_an_answer_that_never_begins(part: bytes) -> None:
+    """Interim answers or a header without an end hold neither a witness's thread nor a reader of a log."""
+    with ThreadPoolExecutor(2) as pool, sending(part) as url:
+        client = WitnessClient("w1", COSIGNER.verifier, url)
+        asked = pool.submit(client.latest, LOGS, 0.2)
+        with pytest.raises(WitnessFailed, match="no answer"):
+            asked.result(10)
+        read = pool.submit(HttpSource(url, timeout_s=0.2).checkpoint)
+        with pytest.raises(LogUnreachable):
+            read.result(10)
+
+
+def test_hanging_witnesses_are_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many hang, a start waits for all of them together."""
+    hangs = threading.Event()
+    monkeypatch.setattr(WitnessClient, "latest", lambda *_: hangs.wait())
+    clients = [WitnessClient(f"w{n}", COSIGNER.verifier, "http://127.0.0.1:9") for n in range(20)]
+    began = time.monotonic()
+    seen, silent = ask_all(clients, LOGS, 0.1)
+    assert time.monotonic() - began < 2
+    assert (seen, len(silent)) == ({}, 20)
+    hangs.set()

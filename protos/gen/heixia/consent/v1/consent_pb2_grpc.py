@@ -133,7 +133,7 @@ class ConsentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSubjectConsents(self, request, context):
-        """Every consent of a subject, for itself or an authority that registered one.
+        """The newest 500 consents of a subject, for itself or an authority that registered one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

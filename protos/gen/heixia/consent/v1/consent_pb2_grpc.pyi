@@ -46,7 +46,7 @@ class ConsentServiceStub:
     ResumeConsent: _grpc.UnaryUnaryMultiCallable[_consent_pb2.ResumeConsentRequest, _consent_pb2.ResumeConsentResponse]
     """Resumes a paused consent."""
     ListSubjectConsents: _grpc.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectConsentsRequest, _consent_pb2.ListSubjectConsentsResponse]
-    """Every consent of a subject, for itself or an authority that registered one."""
+    """The newest 500 consents of a subject, for itself or an authority that registered one."""
     ListSubjectUses: _grpc.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectUsesRequest, _consent_pb2.ListSubjectUsesResponse]
     """Who used a subject's data: when, which bank, product, departments, what came of it; for the same."""
     GetSubjectReceipt: _grpc.UnaryUnaryMultiCallable[_consent_pb2.GetSubjectReceiptRequest, _consent_pb2.GetSubjectReceiptResponse]
@@ -76,7 +76,7 @@ class ConsentServiceAsyncStub(ConsentServiceStub):
     ResumeConsent: _aio.UnaryUnaryMultiCallable[_consent_pb2.ResumeConsentRequest, _consent_pb2.ResumeConsentResponse]  # type: ignore[assignment]
     """Resumes a paused consent."""
     ListSubjectConsents: _aio.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectConsentsRequest, _consent_pb2.ListSubjectConsentsResponse]  # type: ignore[assignment]
-    """Every consent of a subject, for itself or an authority that registered one."""
+    """The newest 500 consents of a subject, for itself or an authority that registered one."""
     ListSubjectUses: _aio.UnaryUnaryMultiCallable[_consent_pb2.ListSubjectUsesRequest, _consent_pb2.ListSubjectUsesResponse]  # type: ignore[assignment]
     """Who used a subject's data: when, which bank, product, departments, what came of it; for the same."""
     GetSubjectReceipt: _aio.UnaryUnaryMultiCallable[_consent_pb2.GetSubjectReceiptRequest, _consent_pb2.GetSubjectReceiptResponse]  # type: ignore[assignment]
@@ -139,7 +139,7 @@ class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consent_pb2.ListSubjectConsentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consent_pb2.ListSubjectConsentsResponse, _abc.Awaitable[_consent_pb2.ListSubjectConsentsResponse]]:
-        """Every consent of a subject, for itself or an authority that registered one."""
+        """The newest 500 consents of a subject, for itself or an authority that registered one."""
 
     @_abc_1.abstractmethod
     def ListSubjectUses(

@@ -18,7 +18,7 @@ from audit.schema import open_engine
 from bench.changes import MAX_USES, Call, Consent, Product, start
 
 ORIGIN: Final = "bench.example/log"
-SIGNER: Final = NoteSigner.from_seed(ORIGIN, b"\x07" * 32)
+SIGNER: Final = NoteSigner.from_seed(ORIGIN, b"\x07" * 32, b"\x08" * 32)  # both lines, as a service signs
 TRUST: Final = Policy((SIGNER.verifier,))
 BEGAN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 STEP: Final = timedelta(seconds=2)  # a million entries are 23 days: no consent outlives its month unused

@@ -9,9 +9,6 @@ import asyncio
 import functools
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
@@ -30,7 +27,8 @@ from audit.note import Checkpoint, Note
 from audit.search import Found, Searcher
 from audit.source import DatabaseSource
 from enclave_api.answer_times import AnswerTimes
-from enclave_api.errors import Busy, RequestInvalid
+from enclave_api.errors import RequestInvalid
+from enclave_api.reads import Reads
 
 THREADS: Final = 2  # one may be long; SQLite and hashing leave the interpreter to the calls now and then
 READS_MAX: Final = 16  # heavy reads under way or waiting; more auditors than that do not ask in one second
@@ -69,8 +67,7 @@ class AuditDesk:
         self.times = AnswerTimes(quantum_ms)
         self._index = Index(path, self.source, budget_milli)
         self._searcher = Searcher(self._index, self.source, ledger.entry, PAGE_BYTES_MAX, PATIENCE_S)
-        self._pool = ThreadPoolExecutor(THREADS, "audit")
-        self._reads = 0
+        self.reads = Reads("audit", THREADS, READS_MAX)
 
     async def search(self, note: str, wanted: Filter, token: str, count: int, proof_size: int) -> Found:
         """A page of hits, newest first, under a checkpoint of this log; as `Searcher.find`.
@@ -79,7 +76,7 @@ class AuditDesk:
             SearchInvalid: the token is not of this search.
             IndexBehind, Busy: repeat later.
         """
-        return await self.run(functools.partial(self._searcher.find, note, wanted, token, count, proof_size))
+        return await self.reads.run(functools.partial(self._searcher.find, note, wanted, token, count, proof_size))
 
     async def statistics(self, institution: str | None, first_day: str, last_day: str) -> tuple[list[Day], bool, int]:
         """Days of institutions, newest first; whether there are more; the log's size.
@@ -89,42 +86,21 @@ class AuditDesk:
             first_day: `YYYY-MM-DD`; "" = 30 days before the last.
             last_day: likewise; "" = that of the log's newest entry.
         """
-        return await self.run(functools.partial(self._statistics, institution, first_day, last_day))
+        return await self.reads.run(functools.partial(self._statistics, institution, first_day, last_day))
 
     async def anomalies(self, since_ms: int | None) -> tuple[Anomalies, int]:
         """What was seen since a time (Unix milliseconds; None = the last 31 days of the log), and the log's size."""
-        return await self.run(functools.partial(self._anomalies, since_ms))
+        return await self.reads.run(functools.partial(self._anomalies, since_ms))
 
     def count_answer(self, institution: str, seconds: float) -> None:
         """Count how long an answer took; on the way of every call, so in memory alone."""
         self.times.add(institution, seconds, self.ledger.time)
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do a heavy read in a thread; raises Busy where too many are waiting."""
-        with self.place():
-            return await self.step(work)
-
-    async def step(self, work: Callable[[], T]) -> T:
-        """Do a part of something that is bounded by itself, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of the places for heavy reads; raises Busy."""
-        if self._reads >= READS_MAX:
-            raise Busy("audit reads")
-        self._reads += 1
-        try:
-            yield
-        finally:
-            self._reads -= 1
-
     async def follow(self) -> None:
         """Keep the index up to the log until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                behind = await loop.run_in_executor(self._pool, self._follow)
+                behind = await self.reads.step(self._follow)
                 await asyncio.sleep(0 if behind else FOLLOW_EVERY_S)
             except HeixiaError as error:
                 _log.error("the search index does not follow", code=error.code, detail=str(error))
@@ -132,7 +108,7 @@ class AuditDesk:
 
     def close(self) -> None:
         """Wait for reads under way and close the index; the last answers' times are kept."""
-        self._pool.shutdown(cancel_futures=True)
+        self.reads.close()
         try:
             self._keep_times()
         except HeixiaError as error:  # measured, not promised: a stop does not fail on it

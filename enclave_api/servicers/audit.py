@@ -102,7 +102,7 @@ class AuditServicer(rpc.AuditServiceServicer):
             files = files_of(source, request.first, end, held=request.held)
             by = str(caller())
             await _record(self.ledger, AuditExported(by=by, what="tiles", first=request.first, last=end - 1))
-            while (file := await self.desk.step(lambda: next(files, None))) is not None:
+            while (file := await self.desk.reads.step(lambda: next(files, None))) is not None:
                 for part in _parts(*file):
                     yield part
         finally:

@@ -1,9 +1,9 @@
 """Consents, and what a subject, or an authority that acts for it, may see and do about it."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from heixia.consent.v1 import consent_pb2 as pb
 from heixia.consent.v1 import consent_pb2_grpc as rpc
@@ -12,6 +12,7 @@ from enclave_api import converters
 from enclave_api.errors import PermissionRefused, RequestInvalid
 from enclave_api.identity import Role
 from enclave_api.interceptors import Context, caller
+from enclave_api.reads import Reads
 from enclave_api.servicers.audit import record_read
 from sandbox.consent_life import Change
 from sandbox.consent_store import ConsentRecord, ConsentStore
@@ -22,6 +23,8 @@ from sandbox.vault.subject import parse_subject
 
 USES_DEFAULT = 100
 USES_MAX = 500  # a page of them takes a thread a tenth of a second
+THREADS = 2  # of looks at subjects; SQLite and decryption leave the interpreter to the calls now and then
+LOOKS_MAX = 32  # under way or waiting: 3 s of waiting at most
 
 
 @dataclass
@@ -33,6 +36,7 @@ class ConsentServicer(rpc.ConsentServiceServicer):
     budget_milli: int
     view: SubjectView = field(init=False)
     eraser: Eraser = field(init=False)
+    looks: Reads = field(default_factory=lambda: Reads("subject", THREADS, LOOKS_MAX))
 
     def __post_init__(self) -> None:
         """Subjects' affairs are about the same store."""
@@ -76,7 +80,7 @@ class ConsentServicer(rpc.ConsentServiceServicer):
     ) -> pb.ListSubjectConsentsResponse:
         """A subject's consents."""
         tag = self._tag_of(request.subject)
-        found = await asyncio.to_thread(self.view.list_consents, tag, self.clock())
+        found = await self.looks.run(partial(self.view.list_consents, tag, self.clock()))
         await self._record(f"consents {tag}")
         shown = [converters.subject_consent(one) for one in found]
         return pb.ListSubjectConsentsResponse(consents=shown, since=converters.timestamp(self.view.since))
@@ -88,7 +92,7 @@ class ConsentServicer(rpc.ConsentServiceServicer):
         if count > USES_MAX:
             raise RequestInvalid("page_size", public=f"page_size is at most {USES_MAX}")
         before = converters.page_begin(request.page_token)
-        page = await asyncio.to_thread(self.view.list_uses, tag, count, before)
+        page = await self.looks.run(partial(self.view.list_uses, tag, count, before))
         await self._record(f"uses {tag}")
         return converters.uses(page, self.view.since)
 
@@ -97,7 +101,7 @@ class ConsentServicer(rpc.ConsentServiceServicer):
     ) -> pb.GetSubjectReceiptResponse:
         """What proves one use; the opening for the subject alone."""
         tag = self._tag_of(request.subject)
-        proof = await asyncio.to_thread(self.view.prove, tag, request.index)
+        proof = await self.looks.run(partial(self.view.prove, tag, request.index))
         await self._record(f"receipt {request.index} {tag}")
         return converters.subject_receipt(proof, with_opening=caller().role is Role.SUBJECT)
 
@@ -114,7 +118,7 @@ class ConsentServicer(rpc.ConsentServiceServicer):
         """What left about a subject; a look by anybody but the subject is an entry itself."""
         everybody = caller().role is Role.AUDITOR and not request.subject
         tag = None if everybody else self._tag_of(request.subject)
-        rows = await asyncio.to_thread(self._disclosed, tag)  # over all subjects it may take a while
+        rows = await self.looks.run(partial(self._disclosed, tag))  # over all subjects it may take a while
         await self._record(f"disclosure {tag or 'of all subjects'}")
         shown = [converters.disclosure(row, self.budget_milli) for row in rows]
         return pb.GetSubjectDisclosureResponse(disclosures=shown)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 
 import pytest
@@ -21,9 +22,13 @@ async def test_warm_isolation_keeps_its_process() -> None:
         source = b"seen = []\ndef run(request):\n    seen.append(request)\n    return b'|'.join(seen)"
         assert not (await template.load(channel.DRILL, source)).reasons
         assert [await template.ask(request, 100) for request in (b"a", b"b", b"c")] == [b"a", b"a|b", b"a|b|c"]
-        handle = os.pidfd_open(template._ready[0].sender)
-        os.kill(template._ready[0].sender, signal.SIGKILL)
+        killed = template._ready[0]
+        handle = os.pidfd_open(killed.sender)
+        os.kill(killed.sender, signal.SIGKILL)
         assert_ends(handle)
+        hung_up = select.poll()  # a process that is being forked just now may hold the dead one's end a moment longer
+        hung_up.register(killed.sock, 0)
+        assert hung_up.poll(10_000)
         assert await template.ask(b"d", 100) == b"d"
         template.kill()
         assert (await pool.load("v", program())).admitted

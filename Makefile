@@ -31,7 +31,7 @@ redteam: $(STAMP) ## Attack the walls at length: 10,000 calls of two tenants, le
 	@HEIXIA_REDTEAM_CALLS=10000 $(BIN)/python -m pytest tests/redteam
 	@$(BIN)/python -m tests.redteam.leakage --calls 10000 --real 1000
 
-faults: $(STAMP) ## Fail and kill every call that writes, one a run (about 20 minutes); check what is left
+faults: $(STAMP) ## Fail and kill every call that writes, one a run, some 1,200 runs; check what is left
 	@$(BIN)/python -m tests.faults
 
 gen: $(STAMP) ## Regenerate protos/gen from protos/

@@ -20,7 +20,7 @@ from typing import Final
 from audit.errors import EntryUnknown, LedgerRolledBack, ProofInvalid
 from audit.ledger import Ledger
 from audit.merkle import verify_consistency
-from audit.note import NOTE_BYTES_MAX, Checkpoint, Note, NoteVerifier
+from audit.note import NOTE_BYTES_MAX, Checkpoint, Note, NoteVerifier, head_of
 
 FILE: Final = "checkpoint"
 PAUSE_S: Final = 0.05  # between two writes: each takes the next commits some 0.3 ms of disk and interpreter
@@ -84,7 +84,7 @@ def check_extends(ledger: Ledger, seen: Checkpoint) -> None:
     """
     if seen.size:  # every log is an extension of the empty one
         proof, checkpoint = ledger.prove_consistency(seen.size)
-        now = Checkpoint.parse(Note.parse(checkpoint).text)
+        now = head_of(checkpoint)
         verify_consistency(seen.size, now.size, seen.root, now.root, proof)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from audit.errors import HeixiaError, ProofInvalid
-from audit.note import Checkpoint, Note, NoteVerifier
+from audit.note import NoteVerifier, head_of
 from audit.policy import Policy
 from audit.witness_client import Conflict, Contradicted, WitnessClient, WitnessFailed
 
@@ -133,7 +133,7 @@ class Cosigning:
                     self._changed.wait(self._delay())
                     continue
                 if self._round is None or self._round.checkpoint != self._newest:
-                    self._round = _Round(self._newest, Checkpoint.parse(Note.parse(self._newest).text).size)
+                    self._round = _Round(self._newest, head_of(self._newest).size)
                 now = self._round
                 for peer in ready:
                     peer.job = now

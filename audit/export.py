@@ -20,9 +20,9 @@ from pathlib import Path
 from audit.durable import write_durably
 from audit.errors import EntryUnknown, ExportDiffers, ExportUnwritable, ProofInvalid
 from audit.merkle import EMPTY_ROOT, consistency_proof, root_hash, verify_consistency
-from audit.note import NOTE_BYTES_MAX, Checkpoint, Note
-from audit.source import CHECKPOINT, FolderSource, LogSource
-from audit.tiles import ENTRIES, LEVEL_MAX, TILE_WIDTH, Tile, decode_bundle, decode_tile, tile_of, tile_reader
+from audit.note import NOTE_BYTES_MAX, Checkpoint, Note, head_of
+from audit.source import CHECKPOINT, FolderSource, LogSource, hash_reader
+from audit.tiles import ENTRIES, LEVEL_MAX, TILE_WIDTH, Tile, decode_bundle, decode_tile, tile_of
 
 
 def files_of(
@@ -41,7 +41,7 @@ def files_of(
         EntryUnknown: the log has no such entries, or a tile is missing.
     """
     note = source.checkpoint()
-    size = Checkpoint.parse(Note.parse(note).text).size
+    size = head_of(note).size
     end = size if end is None else end
     if not 0 <= first <= end <= size or held > size:
         raise EntryUnknown(f"no entries {first} to {end}", public=f"the log has {size} entries")
@@ -92,7 +92,7 @@ def entries_in(folder: Path) -> list[range]:
         EntryUnknown: there is no checkpoint in it.
         ProofInvalid: the checkpoint is malformed.
     """
-    size = _parse(FolderSource(folder).checkpoint()).size
+    size = head_of(FolderSource(folder).checkpoint()).size
     found: list[range] = []
     for index in range(-(-size // TILE_WIDTH)):
         width = max(_widths(folder, ENTRIES, index), default=0)
@@ -133,7 +133,7 @@ def _write_checkpoint(folder: Path, data: bytes) -> None:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise ProofInvalid("a checkpoint is not text") from error
-    new, source = _parse(text), FolderSource(folder)
+    new, source = head_of(text), FolderSource(folder)
     if _read_root(source, new) != new.root:
         raise ProofInvalid("the tiles do not lead to the checkpoint's root")
     if not (folder / CHECKPOINT).exists() or _adds(source, text, new):
@@ -149,15 +149,15 @@ def _write_checkpoint(folder: Path, data: bytes) -> None:
 def _adds(source: LogSource, text: str, new: Checkpoint) -> bool:
     """Whether a checkpoint says more than the one that is there, which may have more cosignatures."""
     old = source.checkpoint()
-    _check_extends(source, _parse(old), new)
-    return _parse(old) != new or not {*Note.parse(text).signatures} <= {*Note.parse(old).signatures}
+    _check_extends(source, head_of(old), new)
+    return head_of(old) != new or not {*Note.parse(text).signatures} <= {*Note.parse(old).signatures}
 
 
 def _read_root(source: LogSource, checkpoint: Checkpoint) -> bytes:
     if not checkpoint.size:
         return EMPTY_ROOT
     try:
-        return root_hash(checkpoint.size, tile_reader(checkpoint.size, lambda tile: _hashes(source, tile)))
+        return root_hash(checkpoint.size, hash_reader(source, checkpoint.size))
     except EntryUnknown as error:
         raise ProofInvalid("a tile on the way to the checkpoint's root is missing") from error
 
@@ -170,21 +170,13 @@ def _check_extends(source: LogSource, old: Checkpoint, new: Checkpoint) -> None:
     if not old.size:
         return
     try:
-        read = tile_reader(new.size, lambda tile: _hashes(source, tile))
+        read = hash_reader(source, new.size)
         verify_consistency(old.size, new.size, old.root, new.root, consistency_proof(old.size, new.size, read))
     except EntryUnknown as error:
         hint = f"what proves it an extension is missing: export from entry {old.size} or below"
         raise ExportDiffers("extension not proved", public=hint) from error
     except ProofInvalid as error:
         raise ExportDiffers("another history", public="the log does not go on from the one it holds") from error
-
-
-def _hashes(source: LogSource, tile: Tile) -> list[bytes]:
-    return decode_tile(source.read(tile), tile.width)
-
-
-def _parse(note: str) -> Checkpoint:
-    return Checkpoint.parse(Note.parse(note).text)
 
 
 def _widths(folder: Path, level: int, index: int) -> list[int]:

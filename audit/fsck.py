@@ -21,8 +21,7 @@ from audit.merkle import root_hash
 from audit.note import Checkpoint, Note
 from audit.policy import NONE, Policy
 from audit.rederive import Visit, Walk
-from audit.source import LogSource
-from audit.tiles import decode_tile, tile_reader
+from audit.source import LogSource, hash_reader
 
 _PUBLISHED: Final = "public/checkpoint"
 
@@ -130,7 +129,7 @@ def check_published(source: LogSource, policy: Policy, published: str | None, in
 def _root_at(source: LogSource, size: int, of: int) -> bytes | None:
     """The root that the first `size` of so many entries have by the stored hashes, which were held against them."""
     try:
-        return root_hash(size, tile_reader(of, lambda tile: decode_tile(source.read(tile), tile.width)))
+        return root_hash(size, hash_reader(source, of))
     except (EntryUnknown, ProofInvalid, LedgerCorrupt):
         return None
 

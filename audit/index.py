@@ -21,7 +21,7 @@ from audit.edge import Edge
 from audit.errors import DatabaseReadOnly, IndexBehind, LedgerCorrupt, ProofInvalid
 from audit.index_chunks import CHUNK
 from audit.index_rows import SCHEMA, Batch, Place, read_place, write_place
-from audit.note import Checkpoint, Note
+from audit.note import Checkpoint, head_of
 from audit.schema import translate
 from audit.source import LogSource
 from audit.tiles import TILE_WIDTH, bundle_of, decode_bundle
@@ -43,16 +43,6 @@ _MENDABLE: Final = frozenset({
 _NOWHERE: Final = Place(Edge(0, {}), 0, 0)
 
 T = TypeVar("T")
-
-
-def head_of(source: LogSource) -> Checkpoint:
-    """The newest checkpoint of a source; who signed it is for a policy to say.
-
-    Raises:
-        EntryUnknown: there is none.
-        ProofInvalid: malformed.
-    """
-    return Checkpoint.parse(Note.parse(source.checkpoint()).text)
 
 
 class Index:
@@ -191,7 +181,7 @@ class Index:
 
     def _check_fits(self, place: Place, head: Checkpoint) -> None:
         # An index ahead of the checkpoint followed a newer one, which the source must still have.
-        newest = head if place.size == head.size else head_of(self._source)
+        newest = head if place.size == head.size else head_of(self._source.checkpoint())
         if newest.size < place.size or (newest.size == place.size and newest.root != place.edge.root):
             raise _NotThisLog
 

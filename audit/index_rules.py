@@ -27,6 +27,7 @@ from audit.index_terms import (
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
+LOOK_BACK_DAYS: Final = 31  # where nobody says since when: a month, whatever its length
 YEAR: Final = -1  # the calendar year, whose length varies
 
 GRAVE: Final = "grave"  # a law of the system is broken, or the log's past is in doubt

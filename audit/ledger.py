@@ -28,7 +28,7 @@ from audit.batch import BatchWriter, Change, Committed, Outcome, Position
 from audit.errors import EntryUnknown, LedgerBusy, LedgerClosed, LedgerCorrupt, ProofInvalid
 from audit.event import decode
 from audit.merkle import consistency_proof, inclusion_proof, verify_inclusion
-from audit.note import Checkpoint, Note, NoteSigner
+from audit.note import NoteSigner, head_of
 from audit.proof import format_proof
 from audit.schema import database_errors
 from audit.tiles import tile_reader
@@ -157,7 +157,7 @@ class Ledger:
             EntryUnknown: it is of a size that this log was never of.
             LedgerCorrupt: the stored log does not lead to its root.
         """
-        head = Checkpoint.parse(Note.parse(checkpoint).text)
+        head = head_of(checkpoint)
         if not 0 <= head.size <= self._head.size:
             raise EntryUnknown(f"no log of size {head.size}")
         with database_errors(), self._engine.connect() as connection:

@@ -39,6 +39,7 @@ __all__ = [
     "Signature",
     "decode_base64",
     "encode_base64",
+    "head_of",
     "is_key_name",
     "parse_decimal",
 ]
@@ -99,6 +100,15 @@ class Note:
         if not signers:
             raise ProofInvalid("a note is signed by no known key")
         return tuple(signers)
+
+
+def head_of(checkpoint: str) -> Checkpoint:
+    """Read the tree head in a signed checkpoint. Who signed it is for a policy, or `Note.verify`, to say.
+
+    Raises:
+        ProofInvalid: malformed.
+    """
+    return Checkpoint.parse(Note.parse(checkpoint).text)
 
 
 def _parse_signature(line: str) -> Signature:

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from audit.errors import ProofInvalid
 from audit.merkle import HASH_BYTES, leaf_hash, verify_inclusion
-from audit.note import Checkpoint, Note, decode_base64, encode_base64, parse_decimal
+from audit.note import Checkpoint, decode_base64, encode_base64, head_of, parse_decimal
 
 HEADER: Final = "c2sp.org/tlog-proof@v1"
 HASHES_MAX: Final = 64  # the height of a tree of 2**64 leaves
@@ -58,7 +58,7 @@ class TlogProof:
         Raises:
             ProofInvalid: it is not, or the checkpoint is malformed.
         """
-        checkpoint = Checkpoint.parse(Note.parse(self.checkpoint).text)
+        checkpoint = head_of(self.checkpoint)
         verify_inclusion(leaf_hash(entry), self.index, checkpoint.size, self.hashes, checkpoint.root)
         return checkpoint
 

@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 from audit.errors import EntryUnknown, ProofInvalid
-from audit.merkle import HashReader, consistency_proof, inclusion_proof, verify_consistency
-from audit.note import Checkpoint, Note
+from audit.merkle import consistency_proof, inclusion_proof, verify_consistency
+from audit.note import head_of
 from audit.proof import TlogProof
 from audit.receipt import Receipt
-from audit.source import LogSource
-from audit.tiles import decode_tile, tile_reader
+from audit.source import LogSource, hash_reader
 
 
 def prove_consistency(source: LogSource, old: int, size: int) -> list[bytes]:
@@ -18,7 +17,7 @@ def prove_consistency(source: LogSource, old: int, size: int) -> list[bytes]:
         ProofInvalid: `old` is above `size`.
         EntryUnknown: the source has no log of that size.
     """
-    return consistency_proof(old, size, _reader(source, size)) if old else []
+    return consistency_proof(old, size, hash_reader(source, size)) if old else []
 
 
 def prove_again(receipt: Receipt, source: LogSource, checkpoint: str) -> Receipt:
@@ -33,7 +32,7 @@ def prove_again(receipt: Receipt, source: LogSource, checkpoint: str) -> Receipt
     """
     proof = TlogProof.parse(receipt.proof)
     before = proof.verify_inclusion(receipt.entry)
-    now = Checkpoint.parse(Note.parse(checkpoint).text)
+    now = head_of(checkpoint)
     if now.origin != before.origin:
         raise ProofInvalid("origin", public="the log is another one than the receipt's")
     if now.size < before.size:
@@ -41,7 +40,7 @@ def prove_again(receipt: Receipt, source: LogSource, checkpoint: str) -> Receipt
             f"the log's checkpoint is of {now.size} entries, the receipt of {before.size}: take a newer one, or ask"
         )
         raise ProofInvalid("size", public=f"{public} why the log is shorter")
-    read = _reader(source, now.size)
+    read = hash_reader(source, now.size)
     try:
         between = consistency_proof(before.size, now.size, read)
         verify_consistency(before.size, now.size, before.root, now.root, between)
@@ -53,7 +52,3 @@ def prove_again(receipt: Receipt, source: LogSource, checkpoint: str) -> Receipt
         public = f"the log does not go on from the receipt's tree ({error}): keep both, they may prove a fork"
         raise ProofInvalid("fork", public=public) from error
     return replace(receipt, proof=again.text)
-
-
-def _reader(source: LogSource, size: int) -> HashReader:
-    return tile_reader(size, lambda tile: decode_tile(source.read(tile), tile.width))

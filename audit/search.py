@@ -11,9 +11,9 @@ from audit.index import Index
 from audit.index_filter import Cursor, Filter
 from audit.index_search import search
 from audit.merkle import inclusion_proof, leaf_hash, root_hash, verify_inclusion
-from audit.note import Checkpoint, Note
-from audit.source import LogSource
-from audit.tiles import TILE_WIDTH, Tile, bundle_of, decode_bundle, decode_tile, tile_reader
+from audit.note import Checkpoint, head_of
+from audit.source import LogSource, hash_reader
+from audit.tiles import TILE_WIDTH, Tile, bundle_of, decode_bundle
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Searcher:
             SearchInvalid: the token is not of this search, or the size does not cover its hits.
             IndexBehind, LedgerCorrupt, EntryUnknown: as `Index.follow`.
         """
-        head = Checkpoint.parse(Note.parse(note).text)
+        head = head_of(note)
         at = Cursor.parse(token, wanted, head.size) if token else Cursor(head.size, head.size)
         if proof_size and not at.before <= proof_size <= head.size:
             raise SearchInvalid("proof size", public="proof_size does not cover the page, or the log not it")
@@ -83,7 +83,7 @@ class Searcher:
         return Found(hits, page.total, at.size, token, note)
 
     def _read(self, indexes: Iterable[int], size: int, head: Checkpoint) -> list[Hit]:
-        read = tile_reader(head.size, lambda tile: _hashes(self.source, tile))
+        read = hash_reader(self.source, head.size)
         root = head.root if size == head.size else root_hash(size, read)
         hits: list[Hit] = []
         room = self.bytes_max
@@ -118,7 +118,3 @@ class BundleReader:
         if at >= len(self._entries):
             raise ProofInvalid(f"{tile.path} holds fewer entries than its name says")
         return self._entries[at]
-
-
-def _hashes(source: LogSource, tile: Tile) -> list[bytes]:
-    return decode_tile(source.read(tile), tile.width)

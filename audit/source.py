@@ -11,9 +11,10 @@ from sqlalchemy import Engine
 
 from audit import store
 from audit.errors import EntryUnknown, LedgerCorrupt
+from audit.merkle import HashReader
 from audit.note import NOTE_BYTES_MAX
 from audit.schema import database_errors
-from audit.tiles import ENTRIES, TILE_WIDTH, Tile, decode_bundle, decode_tile, encode_bundle, encode_tile
+from audit.tiles import ENTRIES, TILE_WIDTH, Tile, decode_bundle, decode_tile, encode_bundle, encode_tile, tile_reader
 
 CHECKPOINT: Final = "checkpoint"  # its path
 TILE_BYTES_MAX: Final = TILE_WIDTH * (2 + 0xFFFF)  # a full bundle of the longest entries
@@ -105,3 +106,11 @@ def cut(data: bytes, tile: Tile) -> bytes:
     if tile.level == ENTRIES:
         return encode_bundle(decode_bundle(data)[: tile.width])
     return encode_tile(decode_tile(data, TILE_WIDTH)[: tile.width])
+
+
+def hash_reader(source: LogSource, size: int) -> HashReader:
+    """Read subtree hashes off a source's tiles, for proofs and roots of a tree of `size` leaves (audit.tiles).
+
+    What it returns raises EntryUnknown where a tile is not there, ProofInvalid where it is malformed.
+    """
+    return tile_reader(size, lambda tile: decode_tile(source.read(tile), tile.width))

@@ -23,9 +23,10 @@ from sqlalchemy import text as sql
 from audit.event import ConsentGranted, Decision, decode
 from audit.export import files_of, write_file
 from audit.findings import Verdict
-from audit.index import Index, head_of
+from audit.index import Index
 from audit.index_filter import Filter
 from audit.ledger import Ledger
+from audit.note import head_of
 from audit.schema import open_engine
 from audit.search import Searcher
 from audit.source import DatabaseSource
@@ -178,7 +179,7 @@ def _index(path: Path, index_path: Path) -> float:
     source = DatabaseSource(open_engine(path, create=False))
     began = time.perf_counter()
     with closing(Index(index_path, source)) as index:
-        index.follow(head_of(source))
+        index.follow(head_of(source.checkpoint()))
     return time.perf_counter() - began
 
 

@@ -20,10 +20,10 @@ from audit.anomalies import Anomalies, anomalies
 from audit.errors import HeixiaError, IndexBehind
 from audit.index import Index
 from audit.index_filter import Filter
-from audit.index_rules import DAY_MS
+from audit.index_rules import DAY_MS, LOOK_BACK_DAYS
 from audit.index_search import Day, statistics, time_of
 from audit.ledger import Ledger
-from audit.note import Checkpoint, Note
+from audit.note import head_of
 from audit.search import Found, Searcher
 from audit.source import DatabaseSource
 from enclave_api.answer_times import AnswerTimes
@@ -39,7 +39,6 @@ REST_S: Final = 0.01  # after each bundle of 256 entries, which takes about as l
 RETRY_S: Final = 60.0  # after an error that the operator must see to
 PAGE_BYTES_MAX: Final = 1024 * 1024  # of entries; with 200 proofs of 20 hashes a page stays below the message limit
 DAYS_MAX: Final = 2_000  # days of institutions in one answer: 300 bytes each
-ANOMALY_DAYS: Final = 31  # looked back where nobody says since when
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _log = structlog.get_logger("heixia.audit")
@@ -118,7 +117,7 @@ class AuditDesk:
     def _follow(self) -> bool:
         self._keep_times()
         try:
-            self._index.follow(head_in(self.ledger.checkpoint), patience_s=FOLLOW_SLICE_S, pause_s=REST_S)
+            self._index.follow(head_of(self.ledger.checkpoint), patience_s=FOLLOW_SLICE_S, pause_s=REST_S)
         except IndexBehind:
             return True
         return False
@@ -129,9 +128,9 @@ class AuditDesk:
 
     def _statistics(self, institution: str | None, first_day: str, last_day: str) -> tuple[list[Day], bool, int]:
         self._keep_times()
-        head = head_in(self.ledger.checkpoint)
+        head = head_of(self.ledger.checkpoint)
         last = _date(last_day) if last_day else self.ledger.time.date()
-        first = _date(first_day) if first_day else last - timedelta(days=ANOMALY_DAYS - 1)
+        first = _date(first_day) if first_day else last - timedelta(days=LOOK_BACK_DAYS - 1)
         days, more = self._index.ask(
             lambda connection: statistics(connection, institution, first.isoformat(), last.isoformat(), DAYS_MAX),
             head,
@@ -140,19 +139,14 @@ class AuditDesk:
         return days, more, head.size
 
     def _anomalies(self, since_ms: int | None) -> tuple[Anomalies, int]:
-        head = head_in(self.ledger.checkpoint)
+        head = head_of(self.ledger.checkpoint)
 
         def look(connection: sqlite3.Connection) -> Anomalies:
             newest = time_of(connection, head.size)
-            since = newest - ANOMALY_DAYS * DAY_MS if since_ms is None else since_ms
+            since = newest - LOOK_BACK_DAYS * DAY_MS if since_ms is None else since_ms
             return anomalies(connection, since_ms=since, size=head.size)
 
         return self._index.ask(look, head, PATIENCE_S), head.size
-
-
-def head_in(note: str) -> Checkpoint:
-    """The tree head in a signed checkpoint of this server's own."""
-    return Checkpoint.parse(Note.parse(note).text)
 
 
 def _date(day: str) -> date:

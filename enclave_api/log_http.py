@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from audit.errors import EntryUnknown, HeixiaError, ProofInvalid
-from audit.note import Checkpoint, Note
+from audit.note import head_of
 from audit.source import CHECKPOINT, LogSource
 from audit.tiles import ENTRIES, Tile, tile_of
 from enclave_api.http_connection import Connection
@@ -71,7 +71,7 @@ def _answer(source: LogSource, request: Request) -> Response:
     if path == CHECKPOINT:
         return Response(note, 200, _NOW, _TEXT)
     tile = Tile.parse(path)
-    held = tile_of(tile.level, tile.index, Checkpoint.parse(Note.parse(note).text).size)
+    held = tile_of(tile.level, tile.index, head_of(note).size)
     if held is None or tile.width > held.width:
         return _missing()
     data = source.read(tile)

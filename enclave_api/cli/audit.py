@@ -32,11 +32,11 @@ def log(
     as_json: JsonOption = False,
 ) -> None:
     """List entries."""
-    from audit.note import Checkpoint, Note
+    from audit.note import head_of
     from enclave_api.client.auditor import Auditor
 
     with plain_errors(), Auditor.connect(server, as_) as client:
-        size = Checkpoint.parse(Note.parse(client.checkpoint()).text).size
+        size = head_of(client.checkpoint()).size
         begin = max(0, size - count) if first is None else first
         entries = list(client.entries(begin, min(begin + count, size)))  # not the entry that this reading makes
     if as_json:
@@ -105,7 +105,7 @@ def verify(
 
     with plain_errors(), Auditor.connect(server, as_) as client:
         sums = Counter[tuple[str, str, int]]()
-        checkpoint = Policy.parse(policy.read_text()).verify(client.checkpoint())
+        checkpoint = Policy.parse(policy.read_bytes()).verify(client.checkpoint())
         leaves, kinds = [], dict[str, int]()
         with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
             task = bar.add_task("entries", total=checkpoint.size)

@@ -104,7 +104,7 @@ def export(
     from enclave_api.client.auditor import Auditor
 
     with plain_errors(), Auditor.connect(server, as_) as client:
-        trust = Policy.parse(policy.read_text())
+        trust = Policy.parse(policy.read_bytes())
         with bar("exporting") as step:
             end = None if last is None else last + 1
             head = client.export(folder, trust, first, end, lambda done: step(done, end))

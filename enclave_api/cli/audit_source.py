@@ -55,7 +55,7 @@ def asked(
     from enclave_api.client.audit_folder import Folder
     from enclave_api.client.auditor import Auditor
 
-    trust = None if policy is None else Policy.parse(policy.read_text())
+    trust = None if policy is None else Policy.parse(policy.read_bytes())
     if folder is not None:
         exported(folder)
         with bar("reading the export") as step:

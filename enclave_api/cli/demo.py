@@ -249,7 +249,7 @@ class Play:
         from audit.merkle import leaf_hash, tree_hash, verify_consistency
         from audit.policy import Policy
 
-        policy = Policy.parse(self.room.home.policy.read_text())
+        policy = Policy.parse(self.room.home.policy.read_bytes())
         before = policy.verify(self.room.auditor.checkpoint())
         self.room.kill()
         with self._working("the power fails (SIGKILL); the enclave starts again"):

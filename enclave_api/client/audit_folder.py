@@ -14,17 +14,16 @@ from audit.errors import EntryUnknown
 from audit.export import entries_in
 from audit.index import Index
 from audit.index_filter import Filter
-from audit.index_rules import DAY_MS
+from audit.index_rules import DAY_MS, LOOK_BACK_DAYS
 from audit.index_search import Day, statistics, time_of
 from audit.index_terms import from_ms
-from audit.note import Checkpoint, Note
+from audit.note import head_of
 from audit.policy import Policy
 from audit.search import BundleReader, Found, Searcher
 from audit.source import FolderSource
 from enclave_api.client.audit_search import Search
 
 _DAYS_MAX = 1_000_000  # of institutions: one's own machine
-_LOOK_BACK_DAYS = 31
 
 
 class Folder(AbstractContextManager["Folder"]):
@@ -54,9 +53,7 @@ class Folder(AbstractContextManager["Folder"]):
         """
         self._source, self._policy = FolderSource(folder), policy
         self.checkpoint = self._source.checkpoint()
-        self.head = (
-            Checkpoint.parse(Note.parse(self.checkpoint).text) if policy is None else policy.verify(self.checkpoint)
-        )
+        self.head = head_of(self.checkpoint) if policy is None else policy.verify(self.checkpoint)
         if (held := entries_in(folder)) != [range(self.head.size)]:
             ranges = ", ".join(f"{part.start} to {part.stop - 1}" for part in held) or "no entries"
             raise EntryUnknown("a part", public=f"{folder} holds {ranges} of {self.head.size}: export the whole log")
@@ -76,7 +73,7 @@ class Folder(AbstractContextManager["Folder"]):
     def statistics(self, institution: str = "", first: date | None = None, last: date | None = None) -> list[Day]:
         """Calls of each institution and day, newest first; without days, the last 31 of the log."""
         last = last or self._newest().date()
-        first = first or last - timedelta(days=_LOOK_BACK_DAYS - 1)
+        first = first or last - timedelta(days=LOOK_BACK_DAYS - 1)
         return self._index.ask(
             lambda connection: statistics(
                 connection, institution or None, first.isoformat(), last.isoformat(), _DAYS_MAX
@@ -86,7 +83,7 @@ class Folder(AbstractContextManager["Folder"]):
 
     def anomalies(self, since_ms: int | None = None) -> Anomalies:
         """What to look at first; without a time, of the last 31 days of the log."""
-        since = int(self._newest().timestamp() * 1000) - _LOOK_BACK_DAYS * DAY_MS if since_ms is None else since_ms
+        since = int(self._newest().timestamp() * 1000) - LOOK_BACK_DAYS * DAY_MS if since_ms is None else since_ms
         return self._index.ask(lambda connection: anomalies(connection, since_ms=since, size=self.head.size), self.head)
 
     def close(self) -> None:

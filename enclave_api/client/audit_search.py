@@ -7,7 +7,7 @@ from audit.errors import ProofInvalid
 from audit.index_filter import Filter
 from audit.index_terms import read_entry, terms_of
 from audit.merkle import leaf_hash, verify_inclusion
-from audit.note import Checkpoint, Note
+from audit.note import Checkpoint, head_of
 from audit.policy import Policy
 from audit.proof import format_proof
 from audit.search import Found, Hit
@@ -77,7 +77,7 @@ class Search:
     @property
     def head(self) -> Checkpoint:
         """The checkpoint's tree head."""
-        return Checkpoint.parse(Note.parse(self.checkpoint).text)
+        return head_of(self.checkpoint)
 
     def proof(self, hit: Hit) -> str:
         """A hit's `.tlog-proof`."""

@@ -13,7 +13,7 @@ from audit.export_check import BUNDLE_BYTES_MAX
 from audit.index_filter import Filter
 from audit.index_search import Day
 from audit.index_terms import FIELDS
-from audit.note import Checkpoint, Note
+from audit.note import head_of
 from audit.source import FolderSource
 from enclave_api.audit_converters import WIRE
 
@@ -38,7 +38,7 @@ def stamp(ms: int) -> Timestamp:
 def held_in(folder: Path) -> tuple[int, bool]:
     """The size of the checkpoint that a folder holds (0 = none), and whether it holds every entry of it."""
     try:
-        size = Checkpoint.parse(Note.parse(FolderSource(folder).checkpoint()).text).size
+        size = head_of(FolderSource(folder).checkpoint()).size
         return size, entries_in(folder) == [range(size)]
     except EntryUnknown:
         return 0, False

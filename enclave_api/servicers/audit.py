@@ -13,10 +13,11 @@ from audit.export import files_of
 from audit.index_filter import Filter
 from audit.index_terms import from_ms
 from audit.ledger import Ledger, Position
+from audit.note import head_of
 from audit.source import LogSource
 from audit.tiles import Tile
 from enclave_api import audit_converters, converters
-from enclave_api.audit_desk import AuditDesk, head_in
+from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import Busy, RequestInvalid
 from enclave_api.interceptors import Context, caller
@@ -95,7 +96,7 @@ class AuditServicer(rpc.AuditServiceServicer):
         self._exports += 1
         try:
             source = _Frozen(self.desk.source, self.ledger.published)
-            size = head_in(source.note).size
+            size = head_of(source.note).size
             end = request.end or size
             if not request.first < end <= size or request.held > size:
                 raise RequestInvalid("range", public=f"the log has {size} entries; nothing else can be exported")

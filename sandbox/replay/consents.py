@@ -15,7 +15,7 @@ from audit.findings import Findings
 from sandbox.consent import CAPS, DAY_SECONDS, Cap
 from sandbox.consent_life import TRANSITIONS, Change, State, calendar_period, next_state
 from sandbox.errors import ConsentTransition
-from sandbox.replay.state import ConsentNow, Room
+from sandbox.replay.state import ConsentNow, Room, is_of
 
 _CHANGES = {ConsentPaused: Change.PAUSE, ConsentResumed: Change.RESUME, ConsentRevoked: Change.REVOKE}
 _UNUSABLE = {State.PAUSED: "consent_paused", State.INVALIDATED: "authority_unknown"}
@@ -82,11 +82,6 @@ def change(
     if not (is_of(event.by, "authority", now.authority) or (isinstance(event, ConsentRevoked) and event.by == SUBJECT)):
         findings.add("actor_foreign", index)
     _change(room, findings, index, now, _CHANGES[type(event)], "consent_transition")
-
-
-def is_of(by: str, role: str, organisation: str) -> bool:
-    """Whether who acted, `<role>/<organisation>[/<person>]`, is of an organisation."""
-    return by.split("/")[:2] == [role, organisation]
 
 
 def _change(room: Room, findings: Findings, index: int, now: ConsentNow, what: Change, code: str) -> None:

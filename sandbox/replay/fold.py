@@ -10,7 +10,7 @@ from audit.event import Decision, Event, Refusal
 from audit.findings import Findings
 from sandbox.replay import consents, versions
 from sandbox.replay.laws import TEXTS, UNJUDGED
-from sandbox.replay.state import Counted, DatasetNow, Room
+from sandbox.replay.state import Counted, DatasetNow, Room, is_of
 
 _OfDataset = entries.DatasetPublished | entries.DatasetLoaded | entries.DatasetSuspended | entries.DatasetResumed
 Law = Callable[[Room, Findings, int, Any, datetime], None]
@@ -84,7 +84,7 @@ def _switch(
 
 
 def _check_steward(findings: Findings, index: int, event: _OfDataset) -> None:
-    if not consents.is_of(event.by, "steward", event.dataset.partition(".")[0]):
+    if not is_of(event.by, "steward", event.dataset.partition(".")[0]):
         findings.add("actor_foreign", index)
 
 

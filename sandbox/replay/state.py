@@ -115,3 +115,8 @@ class Room:
     budgets: dict[Account, Counted] = field(default_factory=dict)
     answered: dict[str, set[str]] = field(default_factory=dict)  # version → tags of subjects it has answered about
     evidence: tuple[str, str, str] | None = None  # hash, format, isolation of the last start
+
+
+def is_of(by: str, role: str, organisation: str) -> bool:
+    """Whether who acted, `<role>/<organisation>[/<person>]`, is of an organisation."""
+    return by.split("/")[:2] == [role, organisation]

@@ -17,7 +17,7 @@ from audit.event import (
 from audit.findings import Findings
 from model_registry.errors import TransitionRefused
 from model_registry.lifecycle import Change, State, next_state
-from sandbox.replay.state import Promotion, Room, VersionNow
+from sandbox.replay.state import Promotion, Room, VersionNow, is_of
 
 _OPERATOR = "operator"
 
@@ -28,7 +28,7 @@ def submit(room: Room, findings: Findings, index: int, event: VersionSubmitted, 
     expected = room.numbers.get(product, 0) + 1
     if number != str(expected):
         findings.add("version_number", index)
-    if product.partition("/")[0] != event.institution or not _is_of(event.by, event.institution):
+    if product.partition("/")[0] != event.institution or not is_of(event.by, "institution", event.institution):
         findings.add("version_owner", index)
     room.numbers[product] = max(expected, int(number) if number.isdecimal() else 0)
     room.versions[event.version] = VersionNow(event, time, index)
@@ -78,7 +78,7 @@ def switch(room: Room, findings: Findings, index: int, event: VersionSuspended |
     if (now := _known(room, findings, index, event.version)) is None:
         return
     holder = "/".join(event.by.split("/")[:2])
-    if not _is_of(event.by, now.submitted.institution) and not event.by.startswith(f"{_OPERATOR}/"):
+    if not is_of(event.by, "institution", now.submitted.institution) and not event.by.startswith(f"{_OPERATOR}/"):
         findings.add("version_owner", index)
     if isinstance(event, VersionSuspended) == (holder in now.holders):
         findings.add("version_switch", index)
@@ -127,13 +127,9 @@ def _known(room: Room, findings: Findings, index: int, name: str) -> VersionNow 
 
 def _owned(room: Room, findings: Findings, index: int, name: str, by: str) -> VersionNow | None:
     now = _known(room, findings, index, name)
-    if now is not None and not _is_of(by, now.submitted.institution):
+    if now is not None and not is_of(by, "institution", now.submitted.institution):
         findings.add("version_owner", index)
     return now
-
-
-def _is_of(by: str, institution: str) -> bool:
-    return by.startswith(f"institution/{institution}/")
 
 
 def _change(findings: Findings, index: int, now: VersionNow, what: Change) -> None:

@@ -172,6 +172,7 @@ def test_what_cannot_be_checked_is_no_verdict(stage: Stage, tmp_path: Path) -> N
 
 def test_an_edited_home_is_broken(stage: Stage, tmp_path: Path) -> None:
     """By the command: 1, and the first bad index; for people the same in words."""
+    stage.room.answer(stage.world.subjects[3], PRODUCT, datasets_of(FIELDS))
     home = tmp_path / "home"
     (home / "public").mkdir(parents=True)
     shutil.copy(stage.room.home.policy, home / "public")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from audit import event as entries
 from audit.event import encode, format_time
 from audit.findings import Verdict
-from bench.story import BANKS, PRICE, Consent, Story, busy, named
 from sandbox.replay.laws import TEXTS
 from tests.unit.logs import check
+from tests.unit.story import BANKS, PRICE, Consent, Story, busy, named
 
 PRODUCT, CARD = "north/loan", "north/card"
 BOB = "institution/north/bob"

@@ -348,14 +348,15 @@ def test_patience_keeps_what_was_read(tmp_path: Path) -> None:
 _FOLLOWER = """
 import sys
 from pathlib import Path
-from audit.index import Index, head_of
+from audit.index import Index
+from audit.note import head_of
 from audit.source import FolderSource
 source = FolderSource(Path(sys.argv[1]))
 index = Index(Path(sys.argv[2]), source)
 size = 0
-while size < head_of(source).size:
+while size < head_of(source.checkpoint()).size:
     try:
-        index.follow(head_of(source), patience_s=0.02)
+        index.follow(head_of(source.checkpoint()), patience_s=0.02)
     except Exception as error:
         if type(error).__name__ != "IndexBehind":
             raise

@@ -1,6 +1,6 @@
 """A made-up log of any length in which everything is right: every kind of entry, several banks, many companies.
 
-For measuring and testing the check of a whole log. Deterministic by its seed.
+For testing the check of a whole log. Deterministic by its seed.
 """
 
 import hashlib

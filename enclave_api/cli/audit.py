@@ -92,19 +92,18 @@ def verify(
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch every entry, re-derive the tree, compare it with the signed checkpoint, add up the disclosed bits."""
-    from collections import Counter
-
+    """Fetch every entry, re-derive the tree, compare it with the signed root, hold each entry against the laws."""
     from rich.progress import Progress
 
     from audit.errors import ProofInvalid
-    from audit.event import Decision, decode
+    from audit.event import decode
     from audit.merkle import leaf_hash, tree_hash
     from audit.policy import Policy
-    from enclave_api.client.auditor import Auditor, check_sum
+    from enclave_api.client.auditor import Auditor
+    from sandbox.replay.fold import Replay
 
     with plain_errors(), Auditor.connect(server, as_) as client:
-        sums = Counter[tuple[str, str, int]]()
+        replay = Replay()
         checkpoint = Policy.parse(policy.read_bytes()).verify(client.checkpoint())
         leaves, kinds = [], dict[str, int]()
         with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
@@ -113,10 +112,12 @@ def verify(
                 leaves.append(leaf_hash(item.body))
                 event, time = decode(item.body)
                 kinds[event.kind] = kinds.get(event.kind, 0) + 1
-                if isinstance(event, Decision):
-                    check_sum(sums, event, time)
+                replay.take(item.index, event, time)
                 bar.advance(task)
         if len(leaves) != checkpoint.size or tree_hash(leaves) != checkpoint.root:
             raise ProofInvalid("root", public="the entries do not lead to the signed root")
+        if found := replay.findings.listed:
+            more = f" (and {replay.findings.total - 1} more: `heixia audit fsck` lists them)"
+            raise ProofInvalid("law", public=f"entry {found[0].index}: {found[0].text}{more if found[1:] else ''}")
         facts = {"entries": checkpoint.size, "root": checkpoint.root.hex(), "verdict": "the log is what was signed"}
         show({**facts, "kinds": kinds if as_json else json.dumps(kinds)}, as_json)

@@ -1,9 +1,8 @@
 """The SDK for auditors: the log, its entries, its proofs."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 from heixia.audit.v1 import audit_pb2 as pb
@@ -11,7 +10,7 @@ from heixia.audit.v1 import audit_pb2_grpc
 
 from audit.anomalies import Anomalies
 from audit.errors import ExportDiffers, ProofInvalid
-from audit.event import Decision, Event, decode
+from audit.event import Event, decode
 from audit.export import write_file
 from audit.export_check import ExportCheck
 from audit.index_filter import Filter
@@ -174,24 +173,6 @@ class Auditor(Client):
     @property
     def _stub(self) -> audit_pb2_grpc.AuditServiceStub:
         return audit_pb2_grpc.AuditServiceStub(self.channel)
-
-
-def check_sum(sums: Counter[tuple[str, str, int]], decision: Decision, time: datetime) -> None:
-    """Follows the disclosed bits from decision to decision.
-
-    Args:
-        sums: of the entries before, by subject tag, institution and year; the decision is added.
-        decision: the next one of the log.
-        time: its entry's.
-
-    Raises:
-        ProofInvalid: the sum it names is not that of its decisions: somebody lowered it in between.
-    """
-    account = decision.subject_tag, decision.institution, time.year
-    sums[account] += decision.bits_milli
-    if sums[account] != decision.bits_total_milli:
-        public = f"decision {decision.seq} of {decision.institution} names a wrong sum of disclosed bits"
-        raise ProofInvalid("bits_total_milli", public=public)
 
 
 def verify_entry(entry: LogEntry, policy: Policy) -> None:

@@ -182,6 +182,6 @@ def test_the_auditor_adds_up_the_bits(stage: Stage, asked: str, tmp_path: Path) 
         room.start()
         verify[verify.index("--server") + 1] = room.server
         caught = CliRunner().invoke(app, verify)
-        assert (caught.exit_code, "wrong sum of disclosed bits" in caught.stderr) == (1, True)
+        assert (caught.exit_code, "the disclosed bits do not add up" in caught.stderr) == (1, True)
     finally:
         room.stop()

@@ -1,7 +1,6 @@
 """The price of an answer, the budget that bounds the sum, and the log that says what the sum must be."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, select
 
-from audit.errors import ProofInvalid
 from audit.event import AuditRead, Decision, encode
 from audit.ledger import Change, Ledger, Position
 from audit.schema import open_engine
-from enclave_api.client.auditor import check_sum
 from sandbox import tables
 from sandbox.disclosure import Disclosed, charge, check_budgets, disclosed, disclosed_in_all, price_milli, sums_of
 from sandbox.errors import BudgetDiffers, BudgetSpent
@@ -188,12 +185,3 @@ def test_other_entries_do_not_count() -> None:
     text = '"kind":"decision"'
     entries = [encode(AuditRead(by=text, what=text), START), encode(decision(bits_milli=7), START)]
     assert sums_of(entries).total() == 7
-
-
-def test_an_auditor_follows_the_sums() -> None:
-    """A sum that was lowered between two decisions is found; a new year begins at 0; a repeat keeps the sum."""
-    sums: Counter[tuple[str, str, int]] = Counter()
-    for year, price, total in ((2026, 3000, 3000), (2026, 0, 3000), (2026, 3000, 6000), (2027, 3000, 3000)):
-        check_sum(sums, decision(bits_milli=price, bits_total_milli=total), START.replace(year=year))
-    with pytest.raises(ProofInvalid):
-        check_sum(sums, decision(bits_milli=3000, bits_total_milli=3000), START)

@@ -25,7 +25,7 @@ from audit.note import (
     encode_base64,
     is_key_name,
 )
-from audit.signature import TIME_MAX, tree_message
+from audit.signature import TIME_MAX, signature_line, tree_message
 
 _PRIVATE: Final = "PRIVATE"
 _SEED_BYTES: Final = 32
@@ -107,11 +107,6 @@ class Cosigner:
             payloads.append(at + key.sign(tree_message(self.name, checkpoint, time)))
         lines = zip(self.verifiers, payloads, strict=False)
         return "".join(signature_line(verifier, payload) for verifier, payload in lines)
-
-
-def signature_line(verifier: NoteVerifier, payload: bytes) -> str:
-    """Write a note's signature line."""
-    return f"\u2014 {verifier.name} {encode_base64(verifier.key_id + payload)}\n"
 
 
 def _parse_private(line: str) -> tuple[str, int, bytes]:

@@ -4,13 +4,10 @@ The checkpoint's own tiles are led to its root by `audit.export.write_file`; sig
 """
 
 from hashlib import sha256
-from typing import Final
 
 from audit.errors import ProofInvalid
 from audit.merkle import leaf_hash, tree_hash
 from audit.tiles import ENTRIES, TILE_WIDTH, Tile, decode_bundle, decode_tile, encode_tile
-
-BUNDLE_BYTES_MAX: Final = TILE_WIDTH * (2 + 0xFFFF)  # a full bundle of the longest entries: no file is larger
 
 
 class ExportCheck:

@@ -9,6 +9,7 @@ Sources: c2sp.org/signed-note, c2sp.org/tlog-cosignature; FIPS 204 (ML-DSA-44).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Final, Self
 
@@ -94,7 +95,7 @@ class NoteVerifier:
             raise ProofInvalid("a verifier key's id is not that of its key")
         return verifier
 
-    @property
+    @cached_property  # on the way of every commit
     def key_id(self) -> bytes:
         """The four bytes that stand before a signature: SHA-256(name || 0x0A || type || key)[:4]."""
         return sha256(self.name.encode() + b"\n" + bytes([self.type]) + self.key).digest()[:KEY_ID_BYTES]
@@ -129,7 +130,6 @@ class NoteSigner:
         self.verifiers: tuple[NoteVerifier, ...] = (self.verifier,)
         if ml_dsa:
             self.verifiers += (NoteVerifier(name, ML_DSA_44, ml_dsa.public_key().public_bytes_raw()),)
-        self._key_ids = [verifier.key_id for verifier in self.verifiers]
 
     @classmethod
     def from_seed(cls, name: str, seed: bytes, ml_dsa_seed: bytes | None = None) -> Self:
@@ -151,11 +151,8 @@ class NoteSigner:
         if self._ml_dsa:
             message = tree_message(self._name, Checkpoint.parse(text), time)
             payloads.append(time.to_bytes(_TIME_BYTES, "big") + self._ml_dsa.sign(message))
-        lines = [
-            f"\u2014 {self._name} {encode_base64(key_id + payload)}\n"
-            for key_id, payload in zip(self._key_ids, payloads, strict=True)
-        ]
-        return f"{text}\n{''.join(lines)}"
+        lines = zip(self.verifiers, payloads, strict=True)
+        return f"{text}\n{''.join(signature_line(verifier, payload) for verifier, payload in lines)}"
 
 
 def tree_message(name: str, checkpoint: Checkpoint, time: int) -> bytes:
@@ -177,6 +174,11 @@ def tree_message(name: str, checkpoint: Checkpoint, time: int) -> bytes:
     start_and_end = (0).to_bytes(8, "big") + checkpoint.size.to_bytes(8, "big")
     named = _vector(name) + time.to_bytes(_TIME_BYTES, "big") + _vector(checkpoint.origin)
     return _LABEL + named + start_and_end + checkpoint.root
+
+
+def signature_line(verifier: NoteVerifier, payload: bytes) -> str:
+    """Write a note's signature line."""
+    return f"\u2014 {verifier.name} {encode_base64(verifier.key_id + payload)}\n"
 
 
 def signed_at(payload: bytes) -> int:

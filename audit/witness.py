@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Self
 
-from audit.cosign import signature_line
 from audit.errors import CheckpointDeclined, ProofInvalid
 from audit.merkle import EMPTY_ROOT, HASH_BYTES, verify_consistency
 from audit.note import Checkpoint, Note, NoteVerifier, decode_base64, encode_base64, parse_decimal
+from audit.signature import signature_line
 
 PROOF_LINES_MAX: Final = 63  # of the specification
 REQUEST_BYTES_MAX: Final = 128 * 1024  # a full proof is 3 kB, 16 post-quantum signatures 53 kB; the rest is room

@@ -9,12 +9,11 @@ from heixia.audit.v1 import audit_pb2 as pb
 from audit.anomalies import Anomaly
 from audit.errors import EntryUnknown, ProofInvalid
 from audit.export import entries_in
-from audit.export_check import BUNDLE_BYTES_MAX
 from audit.index_filter import Filter
 from audit.index_search import Day
 from audit.index_terms import FIELDS
 from audit.note import head_of
-from audit.source import FolderSource
+from audit.source import TILE_BYTES_MAX, FolderSource
 from enclave_api.audit_converters import WIRE
 
 
@@ -52,7 +51,7 @@ def files_from(parts: Iterable[pb.ExportEntriesResponse]) -> Iterator[tuple[str,
             raise ProofInvalid("parts", public="a file of the export is cut")
         path = part.path
         content += part.content
-        if len(content) > BUNDLE_BYTES_MAX:
+        if len(content) > TILE_BYTES_MAX:
             raise ProofInvalid("parts", public="a file of the export is too long")
         if part.last:
             yield path, bytes(content)

@@ -10,7 +10,7 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from model_registry.errors import Reason
@@ -214,7 +214,9 @@ class JailPool:
             self._zygote = None
 
     async def _probe(self) -> Mapping[str, dict[str, object]]:
-        template = await self._open()
+        # Not a call: its answer depends on no data, and a start on a busy machine need not fit a call's slot.
+        patient = replace(self._settings, constant_time=False, score_deadline_ms=self._settings.start_deadline_ms)
+        template = await self._open(patient)
         try:
             async with asyncio.timeout(self._settings.start_deadline_ms / 1000):
                 await template.load(channel.PROBE, b"")
@@ -225,7 +227,7 @@ class JailPool:
         finally:
             template.kill()
 
-    async def _open(self) -> Template:
+    async def _open(self, settings: JailSettings | None = None) -> Template:
         async with self._starting:
             if self._closed:
                 raise JailUnavailable("closed")
@@ -237,7 +239,7 @@ class JailPool:
             zygote = self._zygote
         try:
             async with asyncio.timeout(self._settings.start_deadline_ms / 1000):
-                return await Template.open(zygote, self._settings, self._tolerated)
+                return await Template.open(zygote, settings or self._settings, self._tolerated)
         except (WorkerMisbehaved, TimeoutError) as error:
             raise JailUnavailable(f"template: {error}") from error
 

@@ -326,6 +326,16 @@ async def test_a_server_without_descriptors_gives_no_false_answer(constant_time:
         await pool.close()
 
 
+async def test_a_start_need_not_fit_a_calls_slot() -> None:
+    """The walls are measured on a machine that is too slow for any call: nothing in their report depends on data."""
+    pool = await JailPool.start(JailSettings(constant_time=True, score_deadline_ms=1))
+    try:
+        assert pool.walls
+        assert pool._settings.score_deadline_ms == 1
+    finally:
+        await pool.close()
+
+
 async def test_in_constant_time_no_answer_comes_early_or_late() -> None:
     """A quick, a slow and a silent process are told apart by nothing but their answer, at one moment."""
     pool = await JailPool.start(JailSettings(score_deadline_ms=200, constant_time=True))

@@ -8,24 +8,14 @@ import hmac
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from enclave_api.attestation.evidence import SCHEMA, SIMULATED, Evidence, report_data
+from enclave_api.attestation.steps import Outcome, Step
 from enclave_api.errors import EvidenceRefused
 from model_registry.bundle import RecipientKey
 from model_registry.errors import BundleInvalid
 from sandbox.jail.required import MODES, REQUIRED, isolation, missing
-
-Outcome = Literal["passed", "failed", "skipped"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a verification."""
-
-    name: str
-    outcome: Outcome
-    reason: str
 
 
 @dataclass(frozen=True)

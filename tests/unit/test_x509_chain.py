@@ -234,7 +234,8 @@ def test_pem_and_der_are_read() -> None:
     broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     assert certificates_of(pem + broken) == tuple(ders)
     assert certificates_of(ders[0]) == (ders[0],)
-    assert readable_certificates([*ders, *ders, b"", b"junk", ders[0] + b"\0"]) == [ROOT, MIDDLE]
+    unknown_version = ders[0].replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
+    assert readable_certificates([*ders, *ders, b"", b"junk", ders[0] + b"\0", unknown_version]) == [ROOT, MIDDLE]
 
 
 def test_names_in_reasons_are_short_ascii() -> None:

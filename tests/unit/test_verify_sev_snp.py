@@ -305,12 +305,19 @@ def test_mitigations_are_asked_of_both_vectors() -> None:
 
 
 def test_a_vlek_is_accepted_by_provider() -> None:
-    """It names no chip: a policy of chips refuses it unless the report does."""
+    """It names no chip: a policy of chips alone refuses it unless the report does."""
     machine = Machine(kind="VLEK")
     assert judged(machine, csp_ids=["cloud.example"]) == set()
     assert judged(machine, csp_ids=["cloud.example.org"]) == {"chip accepted"}
     assert judged(machine, chips=[CHIP.hex()]) == {"chip accepted"}
     assert judged(replace(machine, chip=CHIP), chips=[CHIP.hex()]) == set()
+    assert judged(machine, chips=[CHIP.hex()], csp_ids=["cloud.example"]) == set()
+
+
+def test_a_vcek_is_refused_where_providers_alone_are_named() -> None:
+    """It tells none: a policy that names providers would otherwise ask for nothing."""
+    assert judged(GOOD, csp_ids=["cloud.example"]) == {"chip accepted"}
+    assert judged(GOOD, chips=[CHIP.hex()], csp_ids=["cloud.example"]) == set()
 
 
 def test_the_fmc_of_a_turin_counts() -> None:
@@ -381,6 +388,7 @@ def test_too_many_certificates_are_not_looked_at() -> None:
         {"minimum_tcb": {}},
         {"minimum_tcb": {"Rome": TCB}},
         {"minimum_tcb": {"Milan": {**TCB, "fmc": 1}}},
+        {"minimum_tcb": {"Turin": TCB}},
         {"minimum_tcb": {"Milan": {"snp": 1}}},
         {"measurements": []},
         {"roots": []},

@@ -1,9 +1,10 @@
 """Collateral of TDX quotes from files: Intel's signed statements, who signed them, and revocation lists.
 
-Files may be answers of Intel's service (`{"tcbInfo": …, "signature": …}`, `{"enclaveIdentity": …, "signature": …}`) or a
-bundle of all (`tcb_info` and `qe_identity` as text, `…_signature`, `…_issuer_chain` as PEM, `pck_crl` and `root_ca_crl`
-as hex or PEM). Of several statements that hold, the one of the newest TCB recovery counts: an older one beside it must
-not loosen anything.
+Files may be answers of Intel's service (`{"tcbInfo": …, "signature": …}`, `{"enclaveIdentity": …, "signature": …}`),
+or a bundle with the members of Intel's structure sgx_ql_qve_collateral_t: `tcb_info` and `qe_identity` as texts of such
+answers, or as what is signed with `tcb_info_signature` and `qe_identity_signature` beside it; `…_issuer_chain` as PEM;
+`pck_crl` and `root_ca_crl` as hex or PEM. Of several statements that hold, the one of the newest TCB recovery counts:
+an older one beside it must not loosen anything.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,8 +34,8 @@ DOCUMENTS_MAX = 64  # one for each kind of platform that a bank meets, and some 
 SIGNER = "Intel SGX TCB Signing"
 _ANSWERS = (("tcbInfo", "signature", TcbInfo), ("enclaveIdentity", "signature", QeIdentity))
 _BUNDLE = (("tcb_info", "tcb_info_signature", TcbInfo), ("qe_identity", "qe_identity_signature", QeIdentity))
-_CHAINS = ("tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain", "pck_certificate_chain")
-_CRLS = ("pck_crl", "root_ca_crl")
+_CHAINS = {"tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain", "pck_certificate_chain"}
+_CRLS = {"pck_crl", "root_ca_crl"}
 
 _S = TypeVar("_S", TcbInfo, QeIdentity)
 
@@ -72,16 +73,16 @@ def _add(found: Collateral, document: bytes) -> None:
     for name, signature, kind in (*_ANSWERS, *_BUNDLE):
         if name in members:
             value, text = members[name]
-            content = value if isinstance(value, str) else text
-            signed = Signed(_utf8(content), str(members.get(signature, ("", ""))[0]))
+            signed = Signed(_utf8(value if isinstance(value, str) else text), str(members.get(signature, ("", ""))[0]))
             (found.tcb_infos if kind is TcbInfo else found.qe_identities).append(signed)
-    texts = {name: value for name, (value, _) in members.items() if isinstance(value, str)}
-    for name in _CHAINS:
-        if name in texts:
-            found.certificates += certificates_of(_utf8(texts[name]))
-    for name in _CRLS:
-        if name in texts:
-            found.crls += crls_of(_utf8(texts[name]))
+    texts = {name: _utf8(value) for name, (value, _) in members.items() if isinstance(value, str)}
+    for name in {"tcb_info", "qe_identity"} & texts.keys():
+        if f"{name}_signature" not in members:
+            _add(found, texts[name].rstrip(b"\0"))
+    for name in _CHAINS & texts.keys():
+        found.certificates += certificates_of(texts[name])
+    for name in _CRLS & texts.keys():
+        found.crls += crls_of(texts[name].rstrip(b"\0"))
 
 
 def _utf8(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """What Intel's PCK certificates say of a platform: the SGX extension, OID 1.2.840.113741.1.13.1.
 
-The extension is a sequence of {OID, value}; the member .2 (TCB) is such a sequence itself (Intel SGX PCK Certificate and
-Certificate Revocation List Profile Specification, section 1.3.5). Members that are not used here are not read.
+The extension is a sequence of {OID, value}; the member .2 (TCB) is such a sequence itself (Intel SGX PCK Certificate
+and Certificate Revocation List Profile Specification). Members that are not used here are not read.
 """
 
 from collections.abc import Iterator

@@ -6,7 +6,7 @@ by (debugging, attributes, measurement) is looked at in any quote that can be re
 but nothing of a quote that nobody vouches for is said to have passed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
@@ -55,6 +55,7 @@ STEPS = (
     *(TCB_INFO, MODULE, LEVEL, STATUS, DEBUG, ATTRIBUTES, MEASUREMENT),
 )
 _GUEST = (DEBUG, ATTRIBUTES, MEASUREMENT)
+_VOUCHED = (REVOKED, QE_IDENTITY, SIGNATURE)
 _PCK = "Intel SGX PCK Certificate"
 _PCK_CAS = ("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA")
 
@@ -80,21 +81,25 @@ def verify_tdx(quote: bytes, material: Material, policy: TdxPolicy, at: datetime
         blocked = (skipped(name, "the quote cannot be read") for name in STEPS[1:])
         return HardwareVerdict((Step(READABLE, "failed", str(error)), *blocked))
     checks = _Checks(found, material, policy, at)
-    steps = {READABLE: Step(READABLE, "passed", f"version {found.version}, TDX {checks.tdx_version}")}
+    steps = [Step(READABLE, "passed", f"version {found.version}, TDX {checks.tdx_version}")]
+    blocked_names: set[str] = set()
     for name, check, needs in checks.table():
-        steps[name] = _step(name, check, needs, steps)
-    return HardwareVerdict(tuple(steps.values()), found.report.report_data, checks.facts)
+        missing = next((need for need in needs if need in blocked_names), None)
+        step = _step(name, check, missing)
+        steps.append(step)
+        if missing or step.outcome == "failed":
+            blocked_names.add(name)
+    return HardwareVerdict(tuple(steps), found.report.report_data, checks.facts)
 
 
-def _step(name: str, check: Callable[[], str], needs: tuple[str, ...], before: Mapping[str, Step]) -> Step:
-    missing = next((need for need in needs if before[need].outcome != "passed"), None)
+def _step(name: str, check: Callable[[], str], missing: str | None) -> Step:
     if missing and name not in _GUEST:
         return skipped(name, f"hangs on: {missing}")
     try:
         step = run_step(name, check)
     except _NotAsked as error:
         return skipped(name, str(error))
-    # a fault is told in any case; that there is none, only of what somebody vouches for
+    # a fault is told in any case; that there is none, only of a quote that somebody vouches for
     return skipped(name, f"hangs on: {missing}") if missing and step.outcome == "passed" else step
 
 
@@ -127,9 +132,9 @@ class _Checks:
             (MODULE, self._check_module, (SIGNATURE, TCB_INFO)),
             (LEVEL, self._check_level, (SIGNATURE, TCB_INFO)),
             (STATUS, self._check_status, (QE_IDENTITY, MODULE, LEVEL)),
-            (DEBUG, lambda: check_debug(self._quote.report), (SIGNATURE,)),
-            (ATTRIBUTES, lambda: check_attributes(self._quote.report, self._policy), (SIGNATURE,)),
-            (MEASUREMENT, lambda: check_measurements(self._quote.report, self._policy), (SIGNATURE,)),
+            (DEBUG, lambda: check_debug(self._quote.report), _VOUCHED),
+            (ATTRIBUTES, lambda: check_attributes(self._quote.report, self._policy), _VOUCHED),
+            (MEASUREMENT, lambda: check_measurements(self._quote.report, self._policy), _VOUCHED),
         )
 
     @cached_property

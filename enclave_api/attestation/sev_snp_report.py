@@ -112,10 +112,9 @@ class SnpReport:
     signed: bytes
     signature: bytes
 
-    @property
-    def smt_enabled(self) -> bool:
-        """PLATFORM_INFO bit 0: SMT is on at this machine."""
-        return bool(self.platform_info & 1)
+    def platform_has(self, bit: int) -> bool:
+        """A bit of PLATFORM_INFO: what is on at this machine; later specifications name more of them."""
+        return bool(self.platform_info >> bit & 1)
 
     @property
     def product(self) -> Product | None:

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from enclave_api.attestation.hardware import HardwareVerdict, Material
 from enclave_api.attestation.tdx_pck import SGX_EXTENSION
 from enclave_api.attestation.verify_tdx import TdxPolicy, verify_tdx
-from enclave_api.attestation.x509_chain import fingerprint
+from enclave_api.attestation.x509_certificates import fingerprint
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

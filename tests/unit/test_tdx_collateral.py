@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from enclave_api.attestation.hardware import Material
 from enclave_api.attestation.steps import StepFailed
-from enclave_api.attestation.tdx_collateral import DOCUMENTS_MAX, collateral_of
-from enclave_api.attestation.tdx_statements import DOCUMENT_BYTES_MAX, members_of
+from enclave_api.attestation.tdx_collateral import CRLS_MAX, DOCUMENTS_MAX, collateral_of
+from enclave_api.attestation.tdx_json import DOCUMENT_BYTES_MAX, members_of
 from enclave_api.attestation.verify_tdx import CHAIN, QE_IDENTITY, STATUS, TCB_INFO, verify_tdx
+from enclave_api.attestation.x509_certificates import CERTIFICATES_MAX
 from tests.unit.tdx_machine import (
     COMPONENTS,
     DAY,
@@ -157,7 +158,7 @@ def signer(name: str = SIGNER, issuer: Signer | None = None, days: int = 3650) -
 
 STRANGERS: dict[str, tuple[Signer, str]] = {
     "self-signed": (issue(SIGNER, None, ca=True), "no trusted certificate"),
-    "of the PCK CA": (signer(issuer=vendor().ca), "not signed by a root"),
+    "of the PCK CA": (signer(issuer=vendor().ca), "no trusted certificate of Intel SGX PCK Platform CA"),
     "of another name": (signer("Intel SGX"), "no certificate of"),
     "a machine": (pck(), "no certificate of"),
     "expired": (signer(days=-1), "valid from"),
@@ -247,10 +248,15 @@ def test_certificates_and_lists_may_be_pem_or_der() -> None:
 def test_too_much_is_refused() -> None:
     """Bounds of files, and of certificates, against evidence that brings mountains."""
     assert collateral_of(Material(documents=(b" " * (DOCUMENT_BYTES_MAX + 1),))).problems
-    many = collateral_of(Material(documents=(GOOD.info,) * (DOCUMENTS_MAX + 1)))
-    assert (len(many.tcb_infos), len(many.problems)) == (DOCUMENTS_MAX, 1)
-    given = replace(GOOD.material, certificates=tuple(bytes((n,)) for n in range(65)))
-    assert CHAIN in failed(verify_tdx(QUOTE, given, GOOD.tdx_policy(), NOW))
+    whole = GOOD.material
+    for more in (
+        replace(whole, documents=whole.documents * (DOCUMENTS_MAX // 2 + 1)),
+        replace(whole, crls=whole.crls * (CRLS_MAX // 2 + 1)),
+        replace(whole, certificates=tuple(map(str.encode, map(str, range(CERTIFICATES_MAX + 1))))),
+    ):
+        verdict = verify_tdx(QUOTE, more, GOOD.tdx_policy(), NOW)
+        assert CHAIN in failed(verdict)
+        assert "at most" in reason(verdict, CHAIN)
 
 
 def test_a_newer_list_that_names_the_certificate_counts() -> None:

@@ -30,7 +30,7 @@ from enclave_api.attestation.verify_tdx import (
     TdxPolicy,
     verify_tdx,
 )
-from enclave_api.attestation.x509_chain import certificates_of, readable_certificates
+from enclave_api.attestation.x509_certificates import certificates_of, readable_certificates
 from tests.conftest import fixture_file
 from tests.unit.tdx_machine import failed, flipped, outcomes, reason
 

@@ -184,6 +184,16 @@ def test_statements_of_older_recoveries_than_the_policy_asks_are_refused() -> No
     assert not failed(GOOD.but(policy={"tcb_evaluation_min": 18}).verdict())
 
 
+def test_machines_of_the_other_ca_pass_too() -> None:
+    """Single-socket machines have certificates of the Processor CA, which has a list of its own."""
+    other = issue("Intel SGX PCK Processor CA", vendor().root, ca=True)
+    machine = leaf(PCK, other)
+    chain = machine.pem + other.pem + vendor().root.pem
+    lists = (revocation_list(vendor().ca), revocation_list(vendor().root))
+    assert failed(GOOD.but(pck=machine, chain=chain, crls=lists).verdict()) == [REVOKED]
+    assert not failed(GOOD.but(pck=machine, chain=chain, crls=(*lists, revocation_list(other))).verdict())
+
+
 def test_the_root_list_guards_signers_too() -> None:
     """Without the root's list nobody knows whether the signer of statements is revoked; likewise where it is."""
     lacking = GOOD.but(crls=(revocation_list(vendor().ca),))

@@ -27,8 +27,8 @@ from enclave_api.attestation.x509_certificates import certificates_of, fingerpri
 from enclave_api.attestation.x509_chain import chain_to_root
 from enclave_api.attestation.x509_revocation import CRL_BYTES_MAX, check_not_revoked
 
-DOCUMENTS_MAX = 64  # one for each kind of platform that a bank meets, and some more
-CRLS_MAX = 64  # three exist: of the root, of the CA for platforms, of the CA for processors
+DOCUMENTS_MAX = 256  # one for each kind of platform that a bank meets, and some more
+CRLS_MAX = 256  # three kinds exist; a folder may hold older ones too
 SIGNER = "Intel SGX TCB Signing"
 _ANSWERS = (("tcbInfo", "signature", TcbInfo), ("enclaveIdentity", "signature", QeIdentity))
 _BUNDLE = (("tcb_info", "tcb_info_signature", TcbInfo), ("qe_identity", "qe_identity_signature", QeIdentity))

@@ -35,7 +35,9 @@ from enclave_api.attestation.verify_tdx import (
 from tests.unit.tdx_machine import (
     AUTH_DATA,
     DAY,
+    MRSIGNER,
     NOW,
+    SVN10,
     SVN15,
     Scene,
     Signer,
@@ -184,6 +186,28 @@ def test_statements_of_older_recoveries_than_the_policy_asks_are_refused() -> No
     assert not failed(GOOD.but(policy={"tcb_evaluation_min": 18}).verdict())
 
 
+PIN = {"mr_signer": MRSIGNER, "isv_prod_id": 2, "isv_svn_min": 4}
+PINS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "as named": ({}, {}, []),
+    "newer": ({}, {"isv_svn": 5}, []),
+    "older": ({}, {"isv_svn": 3}, [QE_IDENTITY]),
+    "another signer": ({"mr_signer": "00" * 32}, {}, [QE_IDENTITY]),
+    "another product": ({"isv_prod_id": 1}, {}, [QE_IDENTITY]),
+    "in debug": ({}, {"attributes": bytes.fromhex("1700000000000000e700000000000000")}, [QE_IDENTITY]),
+}
+
+
+@pytest.mark.parametrize("case", PINS)
+def test_a_bank_may_name_the_quoting_enclave_itself(case: str) -> None:
+    """Then Intel's QE identity is not needed, but every other statement is."""
+    changes, report, expected = PINS[case]
+    scene = GOOD.but(qe=qe_report(**report), policy={"qe": PIN | changes}, identity=GOOD.info)
+    assert failed(scene.verdict()) == expected
+    if not expected:
+        assert "qe_status" not in scene.verdict().facts
+        assert failed(scene.but(info=GOOD.identity, identity=GOOD.identity).verdict()) == [TCB_INFO]
+
+
 def test_machines_of_the_other_ca_pass_too() -> None:
     """Single-socket machines have certificates of the Processor CA, which has a list of its own."""
     other = issue("Intel SGX PCK Processor CA", vendor().root, ca=True)
@@ -192,6 +216,24 @@ def test_machines_of_the_other_ca_pass_too() -> None:
     lists = (revocation_list(vendor().ca), revocation_list(vendor().root))
     assert failed(GOOD.but(pck=machine, chain=chain, crls=lists).verdict()) == [REVOKED]
     assert not failed(GOOD.but(pck=machine, chain=chain, crls=(*lists, revocation_list(other))).verdict())
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_only_the_vendors_own_shape_of_a_chain_is_accepted(deep: bool) -> None:
+    """Neither a CA under the PCK CA nor another CA under the root, though every signature holds."""
+    other = issue(
+        "Intel SGX PCK Platform CA" if deep else "Intel SGX CA", vendor().ca if deep else vendor().root, ca=True
+    )
+    machine = leaf(PCK, other)
+    chain = machine.pem + other.pem + vendor().ca.pem + vendor().root.pem
+    verdict = GOOD.but(pck=machine, chain=chain).verdict()
+    assert failed(verdict) == [CHAIN]
+    assert "no PCK certificate by a PCK CA by a root" in reason(verdict, CHAIN)
+
+
+def test_floors_that_are_just_met_pass() -> None:
+    """A floor is the smallest value that passes."""
+    assert not failed(GOOD.but(policy={"tee_tcb_svn_min": SVN10.hex()}).verdict())
 
 
 def test_the_root_list_guards_signers_too() -> None:
@@ -251,6 +293,7 @@ def test_status_that_the_policy_accepts_passes_and_is_told() -> None:
         {"tcb_evaluation_min": -1},
         {"measurements": ()},
         {"roots": ()},
+        {"qe": {"mr_signer": "dc" * 32}},
     ],
 )
 def test_policies_cannot_accept_debugging_or_what_is_revoked(member: dict[str, Any]) -> None:

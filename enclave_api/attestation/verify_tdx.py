@@ -168,7 +168,7 @@ class _Checks:
         lacking = [
             name_of(issuer)
             for certificate, issuer in zip(self._chain, self._chain[1:], strict=False)
-            if issuer is not certificate and not self._has_list(certificate, issuer)
+            if not self._has_list(certificate, issuer)
         ]
         if not lacking:
             return "by current lists of the PCK CA and of the root"

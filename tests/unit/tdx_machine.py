@@ -247,6 +247,14 @@ def answer(name: str, statement: Mapping[str, Any] | str, key: Key | None = None
     return f'{{"{name}":{text},"signature":"{signature}"}}'.encode()
 
 
+AUTH_DATA = bytes(range(32))
+
+
+def bound(key: bytes, auth: bytes = AUTH_DATA, rest: bytes = bytes(32)) -> bytes:
+    """Report data by which a quoting enclave names an attestation key."""
+    return hashlib.sha256(key + auth).digest() + rest
+
+
 def qe_report(**changes: Any) -> bytes:
     """The quoting enclave's report; members by the names of QeReport."""
     members: dict[str, Any] = {
@@ -255,15 +263,12 @@ def qe_report(**changes: Any) -> bytes:
         "mr_signer": bytes.fromhex(MRSIGNER),
         "isv_prod_id": 2,
         "isv_svn": 4,
-        "report_data": hashlib.sha256(point(attestation_key()) + AUTH_DATA).digest() + bytes(32),
+        "report_data": bound(point(attestation_key())),
     }
     assert changes.keys() <= members.keys()
     misc, attributes, signer, product, svn, data = (members | changes).values()
     head = b"\x07" * 16 + misc + bytes(28) + attributes + b"\x08" * 32 + bytes(32) + signer + bytes(96)
     return bytes(head + struct.pack("<HH", product, svn) + bytes(60) + data)
-
-
-AUTH_DATA = bytes(range(32))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model_registry.errors import Problem, RulesInvalid
 from model_registry.rules import Rules, compile_rules
-from model_registry.rules_text import RULES_BYTES_MAX
+from model_registry.rules_yaml import RULES_BYTES_MAX
 
 FIELDS = {
     "tax.arrears.count_12m": "integer",
@@ -62,8 +62,8 @@ def test_the_limit_is_the_smallest_cap_that_applies() -> None:
 
 def test_without_caps_the_output_is_the_limit() -> None:
     """A model that predicts yuan needs no cap; without rules at all likewise."""
-    assert compile_rules(b"", FIELDS).limit(1234.5, {}) == 1234.5
-    assert rules("version: 1\ncutoffs: [{name: a, when: model.score < 10.0}]").limit(1234.5, {}) == 1234.5
+    assert compile_rules(b"", FIELDS).limit(1234.5, {}) == 1234
+    assert rules("version: 1\ncutoffs: [{name: a, when: model.score < 10.0}]").limit(1234.5, {}) == 1234
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, -1.0])
@@ -146,7 +146,7 @@ def test_all_problems_are_reported_together() -> None:
         "version: 2",
         "caps: []",
         "version: 1\nversion: 1",
-        "version: 1\ntables: []",
+        "version: 1\ntables: 3",
         "version: 1\nnonsense: []",
         "version: 1\ncaps: 3",
         "version: 1\ncaps: [3]",
@@ -208,7 +208,7 @@ def test_what_is_outside_the_allowed_part_of_cel_is_refused(expression: str) -> 
 def test_sizes_are_bounded() -> None:
     """Bytes, number of rules and length of an expression."""
     assert problems(b"#" * (RULES_BYTES_MAX + 1))
-    assert problems("version: 1\ncaps:\n" + "".join(f"  - {{name: r{i}, limit: 1}}\n" for i in range(201)))
+    assert problems("version: 1\ncaps:\n" + "".join(f"  - {{name: r{i}, limit: 1}}\n" for i in range(301)))
     assert problems(f"version: 1\ncutoffs: [{{name: a, when: 'true{' ' * 2000}'}}]")
 
 

@@ -36,6 +36,7 @@ from model_registry.rules_values import Fields
 from model_registry.rules_yaml import Problems
 
 NO_CAP = "no cap applies"
+CHARACTERS_MAX = 64_000  # of all expressions, those made of cells too: at worst (long lists) 9 ms of a call's slot
 _PLACEHOLDERS: Mapping[Kind, Value] = {
     Kind.NUMBER: 1.0,
     Kind.INTEGER: 1,
@@ -153,8 +154,13 @@ def compile_text(
     file = read_rules(text, problems) if text.strip() else FileText()
     compiler = Compiler(declared.kinds, known)
     compiled = [compile_rule(rule, compiler, declared, problems) for rule in file.rules]
+    rules = [rule for rule in compiled if rule]
+    if sum(len(part.source) for rule in rules for part, _ in rule.parts()) > CHARACTERS_MAX:
+        problems.put(
+            Problem(0, 0, f"more than {CHARACTERS_MAX} characters of expressions", "simplify, or split tables")
+        )
     # not fused where something is wrong: nothing of it is run
-    return Rules([] if problems.found else [rule for rule in compiled if rule], declared, compiler), file, compiler
+    return Rules([] if problems.found else rules, declared, compiler), file, compiler
 
 
 def _lists(fields: Mapping[str, str], codes: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:

@@ -6,6 +6,7 @@ row, so that one way of deciding serves all.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import yaml
 
@@ -14,6 +15,7 @@ from model_registry.rules_yaml import Document, Problems, Text
 RULES_MAX = 300  # rules and rows together; at worst evaluated one by one at 5 µs, two expressions each: 3 ms
 CASES_MAX = 200  # each walks every rule: at worst 0.6 s of the time that an inspection has
 INPUTS_MAX = 16  # columns of a table; wider ones nobody reviews
+LINE_CHARACTERS_MAX = 2_000  # of a table's row; as long as an expression
 NAME_CHARACTERS_MAX = 100  # a name stands in refusals and tables
 GROUPS = ("exclusions", "cutoffs", "caps")
 _KEYS = {
@@ -136,7 +138,8 @@ def _tables(document: Document, node: yaml.Node | None) -> Iterator[RuleText]:
                 document.problems.add(item.start_mark, f"the table has no `{key}`")
         texts = {k: document.scalar(k, members[k]) for k in ("name", "hit", "otherwise", "missing") if k in members}
         inputs = _inputs(document, members.get("inputs"))
-        rows = tuple(_rows(document, members["rows"], inputs)) if "rows" in members else ()
+        # one more than allowed, which is then said
+        rows = tuple(islice(_rows(document, members["rows"], inputs), RULES_MAX + 1)) if "rows" in members else ()
         if "rows" in members and not rows:
             document.problems.add(members["rows"].start_mark, "the table has no row")
         if (name := texts.get("name")) is not None:
@@ -171,7 +174,9 @@ def _lines(document: Document, node: yaml.ScalarNode, inputs: tuple[Text, ...]) 
         return
     start = 0
     for line in block.value.split("\n"):
-        if line.strip() and not line.lstrip().startswith("#"):
+        if len(line) > LINE_CHARACTERS_MAX:
+            document.problems.put(block.problem(f"longer than {LINE_CHARACTERS_MAX} characters", "split it", start))
+        elif line.strip() and not line.lstrip().startswith("#"):
             cells = [block.part(start + a, start + b) for a, b in _cuts(line, len(inputs))]
             if len(cells) != len(inputs) + 1:
                 what = f"the row has {len(cells)} cells, not {len(inputs)} and a limit"

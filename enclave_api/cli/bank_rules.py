@@ -1,11 +1,17 @@
 """For banks: their own rules: lint, run the cases, see what the cases leave out, explain a case."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from enclave_api.cli.common import DEFAULT_SERVER, JsonOption, ServerOption, counted, fail, plain_errors, show, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from enclave_api.cli.rules_source import Source
+    from model_registry.errors import Problem
 
 app = typer.Typer()
 
@@ -129,7 +135,7 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     table(columns, [tuple(map(escape, row)) for row in rows], False)
 
 
-def _show_problems(read: Any, problems: Any, told: dict[str, Any], as_json: bool) -> None:
+def _show_problems(read: "Source", problems: "Sequence[Problem]", told: dict[str, Any], as_json: bool) -> None:
     from enclave_api.cli import rules_report as report
 
     if as_json:

@@ -10,12 +10,18 @@ from typing import Any
 import typer
 import yaml
 
-from enclave_api.cli.offer_file import FieldsOf, read_offer
-from enclave_api.client.bank import Bank
-from model_registry.convert import FieldSpec
 from model_registry.errors import ManifestInvalid
 from model_registry.rules_yaml import RULES_BYTES_MAX
 from sandbox.gate import snap
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field as rules see it: full name, type, a category's codes."""
+
+    name: str
+    type: str
+    codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,14 +38,14 @@ class Fields:
         """Whether no server is asked."""
         return self.listed is not None or self.catalog is not None or self.as_ is None
 
-    def known(self) -> Mapping[str, FieldSpec]:
+    def known(self) -> Mapping[str, Field]:
         """Every field of the list or catalogue."""
         if self.listed is not None:
             return _read_list(self.listed)
         from sandbox.vault.catalog import load_catalog
 
         fields = load_catalog(self.catalog).fields
-        return {name: FieldSpec.of(name, fields) for name in fields}
+        return {name: Field(name, str(field.type), tuple(field.codes)) for name, field in fields.items()}
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Source:
 
     path: Path
     text: bytes
-    fields: Sequence[FieldSpec]
+    fields: Sequence[Field]
     levels: Sequence[int] | None
     known: Sequence[str]
 
@@ -86,17 +92,20 @@ def read_source(path: Path, offer: Path | None, where: Fields) -> Source:
 
 
 def _of_offer(offer: Path, rules: tuple[Path, bytes] | None, where: Fields) -> Source:
-    known: Sequence[str] = ()
+    # what an offer needs takes a second to import; a rules file by itself does not need it
+    from enclave_api.cli.offer_file import FieldsOf, read_offer
+    from enclave_api.client.bank import Bank
+    from model_registry.convert import FieldSpec
+
+    known: Mapping[str, Field] = where.known() if where.offline else {}
     with ExitStack() as stack:
-        if where.offline:
-            specs = where.known()
-            known = list(specs)
-            fields_of: FieldsOf = lambda names: [FieldSpec.of(name, specs) for name in names]  # noqa: E731
-        else:
+        fields_of: FieldsOf = lambda names: [FieldSpec.of(name, known) for name in names]  # noqa: E731
+        if not where.offline:
             fields_of = stack.enter_context(Bank.connect(where.server, where.as_ or Path())).fields
         model, terms, _ = read_offer(offer, fields_of)
     path, text = rules or (offer.parent / _rules_name(offer), terms.rules.encode())
-    return Source(path, text, model.fields, terms.levels, known)
+    fields = [Field(field.name, field.type, tuple(field.codes)) for field in model.fields]
+    return Source(path, text, fields, terms.levels, list(known))
 
 
 def _rules_name(offer: Path) -> str:
@@ -113,7 +122,7 @@ def _read(path: Path) -> bytes:
         return file.read(RULES_BYTES_MAX + 1)
 
 
-def _read_list(path: Path) -> dict[str, FieldSpec]:
+def _read_list(path: Path) -> dict[str, Field]:
     """A mapping of full names to a type, or to the list of a category's codes; JSON or YAML."""
     try:
         read: Any = yaml.load(path.read_text(), yaml.CBaseLoader)  # noqa: S506 - texts alone: `no` stays a code
@@ -123,15 +132,15 @@ def _read_list(path: Path) -> dict[str, FieldSpec]:
         raise ManifestInvalid("fields", public=f"{path}: {what} ({error})") from error
 
 
-def _spec(name: str, told: Any) -> FieldSpec:
+def _spec(name: str, told: Any) -> Field:
     if isinstance(told, list):
-        return FieldSpec(name, "category", tuple(str(code) for code in told))
+        return Field(name, "category", tuple(str(code) for code in told))
     if told not in ("number", "integer", "boolean", "date"):
         raise ValueError(f"{name}: {told!r}")
-    return FieldSpec(name, told)
+    return Field(name, told)
 
 
-def save_list(path: Path, fields: Sequence[FieldSpec]) -> None:
+def save_list(path: Path, fields: Sequence[Field]) -> None:
     """Writes the list that `_read_list` reads, for work without a server."""
     told = {field.name: list(field.codes) if field.type == "category" else field.type for field in fields}
     path.write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True, default_flow_style=None))

@@ -1,0 +1,286 @@
+"""X.509 as vendors of CPUs use it: a chain to a pinned root, at a given time, with revocation lists from files.
+
+Names of sections are of RFC 5280. Every check raises StepFailed with its reason; nothing else leaves these functions,
+whatever the bytes. Only keys that a pinned root leads to ever verify a signature: the work is bounded by the number of
+certificates, and a stranger's key is never put to use.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence, Set
+from datetime import datetime
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID, NameOID
+
+from enclave_api.attestation.steps import StepFailed
+
+# AMD numbers every VCEK 0, which RFC 5280 forbids: known, and not for a user of the command line to read each time
+warnings.filterwarnings("ignore", message="Parsed a serial number which wasn't positive")
+
+CERTIFICATES_MAX = 64  # a whole collateral bundle has about ten
+CERTIFICATE_BYTES_MAX = 16_384  # AMD's have 1.7 KB, Intel's 1.2 KB
+CRL_BYTES_MAX = 16 * 2**20  # Intel's list of platforms may grow; today it has some KB
+RSA_BITS = range(2048, 4097)  # AMD's have 4,096; larger ones would only cost time
+_CURVES = (ec.SECP256R1, ec.SECP384R1)
+_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_LEVELS = 3  # certificates of issuers between leaf and root, at most: vendors use one
+_UNDERSTOOD = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+# what cryptography raises for malformed or unusual bytes, at loading or when a member is first read
+_MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
+
+def certificates_of(content: bytes) -> tuple[bytes, ...]:
+    """DER of each certificate of a file that is PEM, one or several, or DER; a PEM block that is none is left out."""
+    if not content.lstrip().startswith(b"-----BEGIN"):
+        return (content,)
+    blocks = _PEM.findall(content)
+    return tuple(der for der in map(_der_of_pem, blocks[:CERTIFICATES_MAX]) if der)
+
+
+def _der_of_pem(block: bytes) -> bytes:
+    try:
+        return x509.load_pem_x509_certificate(block).public_bytes(Encoding.DER)
+    except _MALFORMED:
+        return b""
+
+
+def readable_certificates(ders: Sequence[bytes]) -> list[x509.Certificate]:
+    """The certificates that can be read in full, each once; others are left out, as nobody will trust them.
+
+    Raises StepFailed for more than CERTIFICATES_MAX.
+    """
+    if len(ders) > CERTIFICATES_MAX:
+        raise StepFailed(f"{len(ders)} certificates; {CERTIFICATES_MAX} at most")
+    return [found for found in map(_certificate, dict.fromkeys(ders)) if found is not None]
+
+
+def _certificate(der: bytes) -> x509.Certificate | None:
+    if len(der) > CERTIFICATE_BYTES_MAX:
+        return None
+    try:
+        found = x509.load_der_x509_certificate(der)
+        # these are parsed when first asked for: ask here, so that later reads cannot raise
+        _ = (found.subject, found.issuer, list(found.extensions), found.public_key())
+        _ = (found.not_valid_before_utc, found.not_valid_after_utc, found.signature_hash_algorithm)
+    except _MALFORMED:
+        return None
+    return found
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256, hex, of the DER."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """The subject's common name for reasons: a stranger's text, so ASCII and cut."""
+    return _common_name(certificate.subject)
+
+
+def _common_name(name: x509.Name) -> str:
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return ascii(found[0].value)[1:49].rstrip("'") if found else "a certificate without common name"
+
+
+def check_validity(certificate: x509.Certificate, at: datetime) -> None:
+    """Section 4.1.2.5: valid at that time, both ends included."""
+    if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
+        window = f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
+        raise StepFailed(f"{name_of(certificate)} is valid from {window}, not at {at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def check_extensions(certificate: x509.Certificate) -> None:
+    """Section 4.2: a critical extension that is not understood refuses the certificate."""
+    strange = [e.oid.dotted_string for e in certificate.extensions if e.critical and e.oid not in _UNDERSTOOD]
+    if strange:
+        raise StepFailed(f"{name_of(certificate)} has the unknown critical extension {strange[0][:48]}")
+
+
+def check_ca(certificate: x509.Certificate) -> None:
+    """Sections 4.2.1.3 and 4.2.1.9: may sign certificates."""
+    constraints = _extension(certificate, x509.BasicConstraints)
+    usage = _extension(certificate, x509.KeyUsage)
+    if constraints is None or not constraints.ca or (usage is not None and not usage.key_cert_sign):
+        raise StepFailed(f"{name_of(certificate)} may not sign certificates")
+
+
+_T = TypeVar("_T", bound=x509.ExtensionType)
+
+
+def _extension(certificate: x509.Certificate, kind: type[_T]) -> _T | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def check_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+    """Named by it and signed with its key: RSA (PKCS #1 or PSS) or ECDSA, with SHA-256 or better."""
+    if not isinstance(certificate.signature_hash_algorithm, _HASHES) or not _is_strong(issuer.public_key()):
+        raise StepFailed(f"{name_of(certificate)} is signed with an algorithm that is not accepted")
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (*_MALFORMED, InvalidSignature):
+        raise StepFailed(f"{name_of(certificate)} is not signed by {name_of(issuer)}") from None
+
+
+def _is_strong(key: object) -> bool:
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size in RSA_BITS
+    return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES)
+
+
+Chain = tuple[x509.Certificate, ...]
+"""The leaf first, the root last."""
+
+
+def chain_to_root(leaf: x509.Certificate, pool: Sequence[x509.Certificate], roots: Set[str], at: datetime) -> Chain:
+    """The chain from a leaf to a root (section 6.1, without policies and name constraints, which vendors do not use).
+
+    Every certificate of it is valid at that time, has no unknown critical extension and is signed by the next one,
+    which may do so within its path length; the last one signs itself, and its SHA-256 is in `roots`.
+
+    Raises:
+        StepFailed: with the check that failed, of the leaf's issuer where that is why the leaf has no chain.
+    """
+    search = _Search(at)
+    pool = [certificate for certificate in pool if certificate != leaf]
+    for certificate in pool:
+        if fingerprint(certificate) in roots:
+            search.climb(certificate, [certificate], is_ca=True)
+    if not search.chains:
+        raise StepFailed(next(iter(search.refused.values()), "no root certificate that the policy names is given"))
+    for _ in range(_LEVELS):
+        for certificate in pool:
+            search.climb(certificate, [c for c in search.chains if c != certificate], is_ca=True)
+    search.climb(leaf, list(search.chains), is_ca=False)
+    if leaf in search.chains:
+        return search.chains[leaf]
+    issuers = [search.refused[c] for c in pool if c.subject == leaf.issuer and c in search.refused]
+    raise StepFailed((issuers or [search.refused[leaf]])[0])
+
+
+class _Search:
+    """Chains found so far, by their first certificate, and why others have none; roots are climbed first."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+        self.chains: dict[x509.Certificate, Chain] = {}
+        self.refused: dict[x509.Certificate, str] = {}
+
+    def climb(self, certificate: x509.Certificate, issuers: Sequence[x509.Certificate], *, is_ca: bool) -> None:
+        """Adds the certificate's chain by one of the issuers, or the reason why there is none."""
+        if certificate in self.chains:
+            return
+        by = _common_name(certificate.issuer)
+        self.refused[certificate] = f"no trusted certificate of {by}, who signs {name_of(certificate)}"
+        for issuer in [c for c in issuers if c.subject == certificate.issuer]:
+            try:
+                self._check(certificate, issuer, is_ca=is_ca)
+            except StepFailed as error:
+                self.refused[certificate] = str(error)
+                continue
+            self.chains[certificate] = (certificate, *self.chains.get(issuer, ()))
+            del self.refused[certificate]
+            return
+
+    def _check(self, certificate: x509.Certificate, issuer: x509.Certificate, *, is_ca: bool) -> None:
+        check_validity(certificate, self.at)
+        check_extensions(certificate)
+        if is_ca:
+            check_ca(certificate)
+        check_issued(certificate, issuer)
+        if not is_ca:
+            _check_path_lengths(self.chains[issuer])
+
+
+def _check_path_lengths(issuers: Chain) -> None:
+    """Section 4.2.1.9: how many issuers may stand between a certificate and the leaf."""
+    for between, certificate in enumerate(issuers):
+        constraints = _extension(certificate, x509.BasicConstraints)
+        if constraints and constraints.path_length is not None and constraints.path_length < between:
+            raise StepFailed(f"{name_of(certificate)} allows no chain of this length")
+
+
+def check_not_revoked(
+    certificate: x509.Certificate, issuer: x509.Certificate, crls: Sequence[bytes], at: datetime
+) -> bool:
+    """Whether a current list of the issuer was there and does not name the certificate (section 6.3).
+
+    False where no list of that issuer is given. One list that names the certificate is enough, also where a newer or
+    older one does not; a list of the issuer's that cannot be used is not passed over in silence, unless another can.
+
+    Raises:
+        StepFailed: it is revoked, or lists of the issuer are given and none can be used.
+    """
+    unusable = ""
+    current = False
+    for crl in [c for c in map(_crl, crls) if c is not None and c.issuer == issuer.subject]:
+        try:
+            _check_crl_signature(crl, issuer, at)
+            if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
+                raise Revoked(f"{name_of(certificate)} is revoked by {name_of(issuer)}")
+            _check_crl_current(crl, at)
+            current = True
+        except Revoked:
+            raise
+        except StepFailed as error:
+            unusable = str(error)
+    if unusable and not current:
+        raise StepFailed(unusable)
+    return current
+
+
+class Revoked(StepFailed):
+    """A certificate that its issuer's list names."""
+
+
+def _crl(der: bytes) -> x509.CertificateRevocationList | None:
+    """None for bytes that are no list; a malformed list of a known issuer is no list of that issuer."""
+    if len(der) > CRL_BYTES_MAX:
+        return None
+    try:
+        found = x509.load_der_x509_crl(der)
+        _ = (found.issuer, list(found.extensions), found.last_update_utc, found.next_update_utc)
+        _ = (found.signature_hash_algorithm, len(found))
+    except _MALFORMED:
+        return None
+    return found
+
+
+def _check_crl_signature(crl: x509.CertificateRevocationList, issuer: x509.Certificate, at: datetime) -> None:
+    by = name_of(issuer)
+    usage = _extension(issuer, x509.KeyUsage)
+    key = issuer.public_key()
+    if usage is not None and not usage.crl_sign:
+        raise StepFailed(f"{by} may not sign revocation lists")
+    if not isinstance(crl.signature_hash_algorithm, _HASHES) or not _is_strong(key):
+        raise StepFailed(f"the revocation list of {by} is signed with an algorithm that is not accepted")
+    try:
+        signed = crl.is_signature_valid(key)  # type: ignore[arg-type] # _is_strong: RSA or EC
+    except _MALFORMED:
+        signed = False
+    if not signed:
+        raise StepFailed(f"the revocation list of {by} is not signed by it")
+    if crl.last_update_utc > at:
+        raise StepFailed(
+            f"the revocation list of {by} is from {crl.last_update_utc:%Y-%m-%d}, after the time asked for"
+        )
+
+
+def _check_crl_current(crl: x509.CertificateRevocationList, at: datetime) -> None:
+    """Section 5.1.2.5: not past its next update, which must be named; section 5.2: lists of everything alone."""
+    by = _common_name(crl.issuer)
+    if crl.next_update_utc is None or at > crl.next_update_utc:
+        end = "" if crl.next_update_utc is None else f" at {crl.next_update_utc:%Y-%m-%d}"
+        raise StepFailed(f"the revocation list of {by} ended{end}; fetch the current one")
+    # a critical extension says that the list is partial (a delta, or of certain reasons or certificates)
+    if any(extension.critical for extension in crl.extensions):
+        raise StepFailed(f"the revocation list of {by} is partial")

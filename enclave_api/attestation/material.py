@@ -58,7 +58,8 @@ def load_material(paths: Sequence[Path]) -> Loaded:
 
 def sort_material(content: bytes) -> Material | None:
     """What a file holds; None = nothing of use."""
-    if _PEM.search(content) and not content.lstrip().startswith((b"{", b"[")):
+    # a quote holds PEM between its bytes, collateral between its quotation marks: neither is a file of certificates
+    if b"\0" not in content and not content.lstrip().startswith(b"{") and _PEM.search(content):
         return _pem(content)
     for kind in (_certificate, _crl, _document, _table):
         try:

@@ -13,7 +13,7 @@ from enclave_api.attestation.evidence import code_digest
 from enclave_api.attestation.policy import Policy, UnsafeAcceptSimulated, UnsafeAcceptWarm, UnsafeAcceptWeakIsolation
 from enclave_api.attestation.policy_file import POLICY_BYTES_MAX, load_policy, members, parse_policy
 from enclave_api.attestation.policy_template import ROOTS, policy_template
-from enclave_api.attestation.sev_snp_policy import SevSnpPolicy
+from enclave_api.attestation.sev_snp_policy import SevSnpPolicy, TcbFloor
 from enclave_api.attestation.tdx_policy import TdxPolicy
 from enclave_api.errors import PolicyInvalid
 from tests.conftest import fixture_file
@@ -59,7 +59,7 @@ def test_a_file_and_the_sdk_make_the_same_policy() -> None:
         age_minutes_max=15,
         weak_isolation=UnsafeAcceptWeakIsolation(("landlock", "seccomp")),
         warm=UnsafeAcceptWarm(),
-        sev_snp=SevSnpPolicy(**hardware, minimum_tcb={"Milan": floor}),
+        sev_snp=SevSnpPolicy(**hardware, minimum_tcb={"Milan": TcbFloor(**floor)}),
         tdx=TdxPolicy(**hardware),
     )
 

@@ -155,11 +155,15 @@ _CERTIFICATES = {order for guid in _CERTIFICATE_GUIDS for order in (guid.bytes, 
 _CRLS = {_CRL_GUID.bytes, _CRL_GUID.bytes_le}
 
 
+class CertificateTableMalformed(ValueError):
+    """A host's certificate table that is none."""
+
+
 def certificate_table(auxblob: bytes) -> Material:
     """The certificates and lists of a host's table, as `auxblob` of configfs-tsm has it; unknown entries are left out.
 
     Raises:
-        StepFailed: the table does not end, or an entry lies outside of it.
+        CertificateTableMalformed: the table does not end, or an entry lies outside of it.
     """
     certificates: list[bytes] = []
     crls: list[bytes] = []
@@ -173,10 +177,10 @@ def certificate_table(auxblob: bytes) -> Material:
         if not any(guid) and not offset and not length:
             return Material(tuple(certificates), tuple(crls))
         if offset + length > len(auxblob):
-            raise StepFailed("an entry of the certificate table lies outside of it")
+            raise CertificateTableMalformed("an entry of the certificate table lies outside of it")
         content = auxblob[offset : offset + length]
         if guid in _CERTIFICATES:
             certificates += certificates_of(content)
         elif guid in _CRLS:
             crls.append(content)
-    raise StepFailed("the certificate table has no end")
+    raise CertificateTableMalformed("the certificate table has no end")

@@ -28,7 +28,7 @@ def check_agreement(report: SnpReport, endorsement: Endorsement, product: Produc
     for line, source in ((report.product, "the report"), (endorsement.line, "the certificate's product name")):
         if line in _LINES and line != product:
             raise StepFailed(f"{source} says {line}, its issuer signs for {product}")
-    reported = tcbs_of(report, product)["REPORTED_TCB"]
+    reported = tcb_of(report.reported_tcb, has_fmc=product == "Turin")
     differing = [part for part in vars(reported) if getattr(reported, part) != getattr(endorsement.tcb, part)]
     if differing:
         part = differing[0]

@@ -5,95 +5,50 @@ whatever the bytes. Only keys that a pinned root leads to ever verify a signatur
 certificates, and a stranger's key is never put to use.
 """
 
-import re
-import warnings
 from collections.abc import Sequence, Set
-from datetime import datetime
-from typing import TypeVar
+from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtensionOID, NameOID
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509.oid import ExtensionOID
 
 from enclave_api.attestation.steps import StepFailed
+from enclave_api.attestation.x509_certificates import (
+    HASHES,
+    MALFORMED,
+    certificates_of,
+    common_name,
+    extension_of,
+    fingerprint,
+    is_strong,
+    name_of,
+    readable_certificates,
+)
 
-# AMD numbers every VCEK 0, which RFC 5280 forbids: known, and not for a user of the command line to read each time
-warnings.filterwarnings("ignore", message="Parsed a serial number which wasn't positive")
+__all__ = [
+    "CRL_BYTES_MAX",
+    "Chain",
+    "Revoked",
+    "certificates_of",
+    "chain_to_root",
+    "check_not_revoked",
+    "fingerprint",
+    "name_of",
+    "readable_certificates",
+]
 
-CERTIFICATES_MAX = 64  # a whole collateral bundle has about ten
-CERTIFICATE_BYTES_MAX = 16_384  # AMD's have 1.7 KB, Intel's 1.2 KB
 CRL_BYTES_MAX = 16 * 2**20  # Intel's list of platforms may grow; today it has some KB
-RSA_BITS = range(2048, 4097)  # AMD's have 4,096; larger ones would only cost time
-_CURVES = (ec.SECP256R1, ec.SECP384R1)
-_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _LEVELS = 3  # certificates of issuers between leaf and root, at most: vendors use one
 _UNDERSTOOD = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-# what cryptography raises for malformed or unusual bytes, at loading or when a member is first read
-_MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-
-
-def certificates_of(content: bytes) -> tuple[bytes, ...]:
-    """DER of each certificate of a file that is PEM, one or several, or DER; a PEM block that is none is left out."""
-    if not content.lstrip().startswith(b"-----BEGIN"):
-        return (content,)
-    blocks = _PEM.findall(content)
-    return tuple(der for der in map(_der_of_pem, blocks[:CERTIFICATES_MAX]) if der)
-
-
-def _der_of_pem(block: bytes) -> bytes:
-    try:
-        return x509.load_pem_x509_certificate(block).public_bytes(Encoding.DER)
-    except _MALFORMED:
-        return b""
-
-
-def readable_certificates(ders: Sequence[bytes]) -> list[x509.Certificate]:
-    """The certificates that can be read in full, each once; others are left out, as nobody will trust them.
-
-    Raises StepFailed for more than CERTIFICATES_MAX.
-    """
-    if len(ders) > CERTIFICATES_MAX:
-        raise StepFailed(f"{len(ders)} certificates; {CERTIFICATES_MAX} at most")
-    return [found for found in map(_certificate, dict.fromkeys(ders)) if found is not None]
-
-
-def _certificate(der: bytes) -> x509.Certificate | None:
-    if len(der) > CERTIFICATE_BYTES_MAX:
-        return None
-    try:
-        found = x509.load_der_x509_certificate(der)
-        # these are parsed when first asked for: ask here, so that later reads cannot raise
-        _ = (found.subject, found.issuer, list(found.extensions), found.public_key())
-        _ = (found.not_valid_before_utc, found.not_valid_after_utc, found.signature_hash_algorithm)
-    except _MALFORMED:
-        return None
-    return found
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256, hex, of the DER."""
-    return certificate.fingerprint(hashes.SHA256()).hex()
-
-
-def name_of(certificate: x509.Certificate) -> str:
-    """The subject's common name for reasons: a stranger's text, so ASCII and cut."""
-    return _common_name(certificate.subject)
-
-
-def _common_name(name: x509.Name) -> str:
-    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return ascii(found[0].value)[1:49].rstrip("'") if found else "a certificate without common name"
 
 
 def check_validity(certificate: x509.Certificate, at: datetime) -> None:
     """Section 4.1.2.5: valid at that time, both ends included."""
     if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
         window = f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
-        raise StepFailed(f"{name_of(certificate)} is valid from {window}, not at {at:%Y-%m-%dT%H:%M:%SZ}")
+        raise StepFailed(
+            f"{name_of(certificate)} is valid from {window}, not at {at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        )
 
 
 def check_extensions(certificate: x509.Certificate) -> None:
@@ -105,36 +60,20 @@ def check_extensions(certificate: x509.Certificate) -> None:
 
 def check_ca(certificate: x509.Certificate) -> None:
     """Sections 4.2.1.3 and 4.2.1.9: may sign certificates."""
-    constraints = _extension(certificate, x509.BasicConstraints)
-    usage = _extension(certificate, x509.KeyUsage)
+    constraints = extension_of(certificate, x509.BasicConstraints)
+    usage = extension_of(certificate, x509.KeyUsage)
     if constraints is None or not constraints.ca or (usage is not None and not usage.key_cert_sign):
         raise StepFailed(f"{name_of(certificate)} may not sign certificates")
 
 
-_T = TypeVar("_T", bound=x509.ExtensionType)
-
-
-def _extension(certificate: x509.Certificate, kind: type[_T]) -> _T | None:
-    try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
-
-
 def check_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
     """Named by it and signed with its key: RSA (PKCS #1 or PSS) or ECDSA, with SHA-256 or better."""
-    if not isinstance(certificate.signature_hash_algorithm, _HASHES) or not _is_strong(issuer.public_key()):
+    if not isinstance(certificate.signature_hash_algorithm, HASHES) or not is_strong(issuer.public_key()):
         raise StepFailed(f"{name_of(certificate)} is signed with an algorithm that is not accepted")
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (*_MALFORMED, InvalidSignature):
+    except (*MALFORMED, InvalidSignature):
         raise StepFailed(f"{name_of(certificate)} is not signed by {name_of(issuer)}") from None
-
-
-def _is_strong(key: object) -> bool:
-    if isinstance(key, rsa.RSAPublicKey):
-        return key.key_size in RSA_BITS
-    return isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES)
 
 
 Chain = tuple[x509.Certificate, ...]
@@ -179,7 +118,7 @@ class _Search:
         """Adds the certificate's chain by one of the issuers, or the reason why there is none."""
         if certificate in self.chains:
             return
-        by = _common_name(certificate.issuer)
+        by = common_name(certificate.issuer)
         self.refused[certificate] = f"no trusted certificate of {by}, who signs {name_of(certificate)}"
         for issuer in [c for c in issuers if c.subject == certificate.issuer]:
             try:
@@ -204,7 +143,7 @@ class _Search:
 def _check_path_lengths(issuers: Chain) -> None:
     """Section 4.2.1.9: how many issuers may stand between a certificate and the leaf."""
     for between, certificate in enumerate(issuers):
-        constraints = _extension(certificate, x509.BasicConstraints)
+        constraints = extension_of(certificate, x509.BasicConstraints)
         if constraints and constraints.path_length is not None and constraints.path_length < between:
             raise StepFailed(f"{name_of(certificate)} allows no chain of this length")
 
@@ -250,22 +189,22 @@ def _crl(der: bytes) -> x509.CertificateRevocationList | None:
         found = x509.load_der_x509_crl(der)
         _ = (found.issuer, list(found.extensions), found.last_update_utc, found.next_update_utc)
         _ = (found.signature_hash_algorithm, len(found))
-    except _MALFORMED:
+    except MALFORMED:
         return None
     return found
 
 
 def _check_crl_signature(crl: x509.CertificateRevocationList, issuer: x509.Certificate, at: datetime) -> None:
     by = name_of(issuer)
-    usage = _extension(issuer, x509.KeyUsage)
+    usage = extension_of(issuer, x509.KeyUsage)
     key = issuer.public_key()
     if usage is not None and not usage.crl_sign:
         raise StepFailed(f"{by} may not sign revocation lists")
-    if not isinstance(crl.signature_hash_algorithm, _HASHES) or not _is_strong(key):
+    if not isinstance(crl.signature_hash_algorithm, HASHES) or not is_strong(key):
         raise StepFailed(f"the revocation list of {by} is signed with an algorithm that is not accepted")
     try:
-        signed = crl.is_signature_valid(key)  # type: ignore[arg-type] # _is_strong: RSA or EC
-    except _MALFORMED:
+        signed = crl.is_signature_valid(key)  # type: ignore[arg-type] # is_strong: RSA or EC
+    except MALFORMED:
         signed = False
     if not signed:
         raise StepFailed(f"the revocation list of {by} is not signed by it")
@@ -277,7 +216,7 @@ def _check_crl_signature(crl: x509.CertificateRevocationList, issuer: x509.Certi
 
 def _check_crl_current(crl: x509.CertificateRevocationList, at: datetime) -> None:
     """Section 5.1.2.5: not past its next update, which must be named; section 5.2: lists of everything alone."""
-    by = _common_name(crl.issuer)
+    by = common_name(crl.issuer)
     if crl.next_update_utc is None or at > crl.next_update_utc:
         end = "" if crl.next_update_utc is None else f" at {crl.next_update_utc:%Y-%m-%d}"
         raise StepFailed(f"the revocation list of {by} ended{end}; fetch the current one")

@@ -13,10 +13,12 @@ TcbStatus = Literal[
     "ConfigurationAndSWHardeningNeeded",
     "OutOfDate",
     "OutOfDateConfigurationNeeded",
+    "TDRelaunchAdvised",
+    "TDRelaunchAdvisedConfigurationNeeded",
 ]
 """Intel's statuses of a TCB level that a policy may accept. `Revoked` is none of them: it is always refused."""
 
-TdAttribute = Literal["LASS", "SEPT_VE_DISABLE", "MIGRATABLE", "PKS", "KL", "TPA", "PERFMON"]
+TdAttribute = Literal["ICSSD", "LASS", "SEPT_VE_DISABLE", "MIGRATABLE", "PKS", "KL", "TPA", "PERFMON"]
 """Attributes of a guest by the names of the TDX module's specification. Those of debugging have no name here."""
 
 Hex8 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -30,6 +32,7 @@ class TdxPolicy(HardwarePolicy):
     Attributes:
         rtmr0: accepted values of the runtime measurement register 0, hex; None: not judged. Likewise rtmr1 to rtmr3.
         mr_seam: accepted measurements of the TDX module; None: judged by Intel's module identity alone.
+        mr_service_td: accepted hashes of service guests (migration) bound to the guest; None: none may be bound.
         mr_config_id: accepted MRCONFIGID; None: not judged. Likewise mr_owner and mr_owner_config.
         tcb_status: statuses that are accepted of the platform, of the TDX module and of the quoting enclave together.
         tee_tcb_svn_min: floor of each of the 16 bytes of TEE_TCB_SVN, hex; None: Intel's levels alone.
@@ -45,6 +48,7 @@ class TdxPolicy(HardwarePolicy):
     rtmr2: Values = None
     rtmr3: Values = None
     mr_seam: Values = None
+    mr_service_td: Values = None
     mr_config_id: Values = None
     mr_owner: Values = None
     mr_owner_config: Values = None
@@ -52,6 +56,6 @@ class TdxPolicy(HardwarePolicy):
     tee_tcb_svn_min: Hex16 | None = None
     tcb_evaluation_min: int = Field(default=0, ge=0)
     td_attributes_required: tuple[TdAttribute, ...] = ()
-    td_attributes_allowed: tuple[TdAttribute, ...] = ("LASS", "SEPT_VE_DISABLE", "PKS", "KL", "TPA", "PERFMON")
+    td_attributes_allowed: tuple[TdAttribute, ...] = ("ICSSD", "LASS", "SEPT_VE_DISABLE", "PKS", "KL", "TPA", "PERFMON")
     xfam_allowed: Hex8 | None = None
     require_crls: bool = True

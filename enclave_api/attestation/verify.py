@@ -5,20 +5,19 @@ code → configuration → TLS key = connection → walls → isolation → age 
 """
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from enclave_api.attestation import claims as about
+from enclave_api.attestation import verify_sev_snp, verify_tdx
 from enclave_api.attestation.claims import Claims, read_claims
 from enclave_api.attestation.evidence import SEV_SNP, SIMULATED, TDX, Evidence, evidence_hash, report_data
 from enclave_api.attestation.hardware import HardwareVerdict, Material, merged
 from enclave_api.attestation.policy import Policy
 from enclave_api.attestation.steps import Step, StepFailed, run_step, skipped
-from enclave_api.attestation.verify_sev_snp import verify_sev_snp
-from enclave_api.attestation.verify_tdx import verify_tdx
 from enclave_api.errors import EvidenceRefused
 from model_registry.bundle import RecipientKey
 
@@ -106,17 +105,17 @@ def verify_evidence(
         evidence.format, evidence.report, merged((Material(evidence.certificates), material)), policy, at
     )
     claims = read_claims(evidence.claims)
-    told = report_data(evidence.claims)
-    steps = (
+    bound = partial(_check_report_data, hardware.report_data, report_data(evidence.claims), "SHA-512 of the claims")
+    vouching = (
         run_step("claims readable", partial(about.check_readable, claims)),
         *hardware.steps,
-        run_step(
-            "report data = claims", partial(_check_report_data, hardware.report_data, told, "SHA-512 of the claims")
-        ),
+        run_step("report data = claims", bound),
+    )
+    judged = (
         *_claims_steps(claims, nonce, policy, at, tls_key_hash, evidence.format),
         _not_simulated(evidence.format, policy),
     )
-    return Verdict(steps, claims, hardware.facts, _required(evidence.format))
+    return Verdict((*vouching, *_vouched(vouching, judged)), claims, hardware.facts, _required(evidence.format))
 
 
 def verify_report(
@@ -142,13 +141,21 @@ def verify_report(
     return Verdict(steps, {}, hardware.facts, _required(form))
 
 
+def _vouched(vouching: Sequence[Step], judged: Sequence[Step]) -> Sequence[Step]:
+    # a fault is told in any case; that there is none, only of claims that the report vouches for
+    broken = next((step.name for step in vouching if step.outcome == "failed"), "")
+    if not broken:
+        return judged
+    return [skipped(step.name, f"hangs on: {broken}") if step.outcome == "passed" else step for step in judged]
+
+
 def _hardware(form: str, report: bytes, material: Material, policy: Policy, at: datetime) -> HardwareVerdict:
     if form == SIMULATED:
         return HardwareVerdict((skipped("report signature", "simulated evidence is signed by nobody"),), report)
     if form == SEV_SNP and policy.sev_snp:
-        return verify_sev_snp(report, material, policy.sev_snp, at)
+        return verify_sev_snp.verify_sev_snp(report, material, policy.sev_snp, at)
     if form == TDX and policy.tdx:
-        return verify_tdx(report, material, policy.tdx, at)
+        return verify_tdx.verify_tdx(report, material, policy.tdx, at)
     if form in (SEV_SNP, TDX):
         return HardwareVerdict((Step("format accepted", "failed", f"the policy has no table [{form}]"),))
     return HardwareVerdict((Step("format accepted", "failed", f"no such format: {ascii(form)[:40]}"),))
@@ -164,10 +171,11 @@ def _check_report_data(found: bytes, expected: bytes, what: str) -> str:
 
 def _required(form: str) -> frozenset[str]:
     # A verifier skips what hangs on a failed step; were it to skip one of these for another reason, it proved nothing.
-    return frozenset() if form == SIMULATED else _HARDWARE_STEPS
+    return frozenset(_STEPS.get(form, ())) - _MAY_BE_SKIPPED
 
 
-_HARDWARE_STEPS = frozenset({"chain to the vendor's root", "report signature", "debug off", "measurement accepted"})
+_STEPS = {SEV_SNP: verify_sev_snp.STEPS, TDX: verify_tdx.STEPS}
+_MAY_BE_SKIPPED = {verify_sev_snp.REVOKED, verify_sev_snp.CHIP, verify_tdx.REVOKED, verify_tdx.MODULE}
 _NOT_ASKED = "you did not ask for this evidence: it shows no freshness to you"
 _NO_CONNECTION = "there is no connection to compare with"
 _NO_CODE = "the policy names no code digest, and nobody vouches for the one claimed"

@@ -5,6 +5,7 @@ another's looks the same as none.
 """
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,7 +29,7 @@ from audit.event import (
 from audit.ledger import Ledger, Position
 from model_registry import tables
 from model_registry.aead import seal, unseal
-from model_registry.bundle import SEALED_KEY_BYTES, RecipientSecret, SealedBundle, open_bundle
+from model_registry.bundle import RecipientSecret, SealedBundle, open_ciphertext, open_uploaded
 from model_registry.errors import (
     FourEyesRequired,
     ManifestInvalid,
@@ -40,7 +41,8 @@ from model_registry.errors import (
     VersionUnknown,
 )
 from model_registry.lifecycle import Change, State, next_state
-from model_registry.manifest import Manifest, verify_manifest
+from model_registry.manifest import Manifest, manifest_hash, verify_manifest
+from model_registry.resealing import drop_key, keep_key, stored_key
 from model_registry.version_rows import (
     Version,
     bound_digest,
@@ -98,12 +100,13 @@ class Registry:
         manifest = verify_manifest(bundle.manifest_jws, self.institutions, self.levels_max)
         if manifest.institution != institution:
             raise ManifestInvalid("institution", public="the product belongs to another institution")
-        content = await asyncio.to_thread(open_bundle, bundle, manifest, self.secrets)
+        content, key = await asyncio.to_thread(open_uploaded, bundle, manifest, self.secrets)
         bundle_hash = await asyncio.to_thread(lambda: bundle.bundle_hash)
 
         # A caller who leaves, even in the instant between commit and inspection, must not leave a version behind that
         # nobody judges: from storing to judging it is one task, which the caller only waits for.
-        task = asyncio.create_task(self._store_and_inspect(bundle, bundle_hash, manifest, content, by, inspect))
+        sent = (bundle, bundle_hash, manifest, content, key)
+        task = asyncio.create_task(self._store_and_inspect(*sent, by, inspect))
         self._inspections.add(task)
         task.add_done_callback(self._inspections.discard)
         name, reasons = await asyncio.shield(task)
@@ -112,13 +115,21 @@ class Registry:
         return self.get(name, institution)
 
     async def _store_and_inspect(
-        self, bundle: SealedBundle, bundle_hash: str, manifest: Manifest, content: bytes, by: str, inspect: Inspect
+        self,
+        bundle: SealedBundle,
+        bundle_hash: str,
+        manifest: Manifest,
+        content: bytes,
+        key: bytes,
+        by: str,
+        inspect: Inspect,
     ) -> tuple[str, Sequence[Reason]]:
         def change(connection: Connection, position: Position) -> tuple[Event, str]:
             number = next_number(connection, manifest.product)
             name = f"{manifest.product}@{number}"
             reasons = seal(self.notes, b"[]", name.encode())
             insert_version(connection, name, number, manifest, bundle, bundle_hash, by, position.time, reasons)
+            keep_key(connection, name, key, manifest_hash(bundle.manifest_jws), self.secrets)
             return submitted(name, manifest, bundle, bundle_hash, by), name
 
         name = (await self.ledger.append(change)).value
@@ -154,6 +165,7 @@ class Registry:
             connection.execute(update(tables.version).where(tables.version.c.version == name).values(values))
             if reasons:
                 connection.execute(tables.bundle.delete().where(tables.bundle.c.version == name))
+                drop_key(connection, name)
                 return VersionRefused(version=name, code=reasons[0].code), None
             return VersionAdmitted(version=name), None
 
@@ -305,15 +317,13 @@ class Registry:
         """
         with self.engine.connect() as connection:
             row = row_of(connection, name)
-            stored = connection.execute(select(tables.bundle).where(tables.bundle.c.version == name)).one_or_none()
-        if stored is None:
+            ciphertext = connection.scalar(select(tables.bundle.c.ciphertext).where(tables.bundle.c.version == name))
+        if ciphertext is None:
             raise VersionUnknown("no bundle is kept")
         manifest = verify_manifest(row.manifest_jws, self.institutions, self.levels_max)
-        size = SEALED_KEY_BYTES
-        keys = tuple(stored.sealed_keys[i : i + size] for i in range(0, len(stored.sealed_keys), size))
-        bundle = SealedBundle(row.manifest_jws, keys, stored.ciphertext)
-        content = open_bundle(bundle, manifest, self.secrets)
-        bundle_hash = bundle.bundle_hash
+        bound = manifest_hash(row.manifest_jws)
+        content = open_ciphertext(ciphertext, stored_key(self.engine, name, bound, self.secrets), bound, manifest)
+        bundle_hash = hashlib.sha256(ciphertext).hexdigest()
         if bundle_hash != row.bundle_hash or manifest.product != row.product:
             raise StoredValueCorrupt("a stored bundle is not the one submitted")
         return Opened(manifest, content, bundle_hash, bound_digest(row.manifest_jws, manifest.digests.rules))

@@ -86,7 +86,7 @@ def insert_version(
     time: datetime,
     reasons: bytes,
 ) -> None:
-    """Writes a submitted version and its bundle, inside the ledger's transaction."""
+    """Writes a submitted version and its ciphertext, inside the ledger's transaction; resealing.keep_key its key."""
     connection.execute(
         insert(tables.version).values(
             version=name,
@@ -101,8 +101,7 @@ def insert_version(
             reasons=reasons,
         )
     )
-    keys = b"".join(bundle.sealed_keys)
-    connection.execute(insert(tables.bundle).values(version=name, sealed_keys=keys, ciphertext=bundle.ciphertext))
+    connection.execute(insert(tables.bundle).values(version=name, ciphertext=bundle.ciphertext))
 
 
 def submitted(name: str, manifest: Manifest, bundle: SealedBundle, bundle_hash: str, by: str) -> VersionSubmitted:

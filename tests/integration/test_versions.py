@@ -13,7 +13,7 @@ from heixia.registry.v1 import registry_pb2 as pb
 from heixia.registry.v1 import registry_pb2_grpc
 
 from audit.errors import ServiceError
-from enclave_api.app import build
+from enclave_api.app import build, record_start
 from enclave_api.client.bank import Bank
 from enclave_api.client.connection import Refused
 from enclave_api.home import Home
@@ -151,9 +151,11 @@ async def test_a_swapped_bundle_does_not_run(stage: Stage) -> None:
     stage.room.stop()
     with closing(sqlite3.connect(room.database)) as database, database:
         row = database.execute("SELECT manifest_jws FROM version WHERE version = ?", (other,)).fetchone()
-        blobs = database.execute("SELECT sealed_keys, ciphertext FROM bundle WHERE version = ?", (other,)).fetchone()
+        blob = database.execute("SELECT ciphertext FROM bundle WHERE version = ?", (other,)).fetchone()
+        key = database.execute("SELECT sealed FROM bundle_key WHERE version = ?", (other,)).fetchone()
         database.execute("UPDATE version SET manifest_jws = ? WHERE version = ?", (*row, first))
-        database.execute("UPDATE bundle SET sealed_keys = ?, ciphertext = ? WHERE version = ?", (*blobs, first))
+        database.execute("UPDATE bundle SET ciphertext = ? WHERE version = ?", (*blob, first))
+        database.execute("UPDATE bundle_key SET sealed = ? WHERE version = ?", (*key, first))
     async with AsyncExitStack() as stack:
         service = await build(room, OPTIONS, stack, lambda _: None)
         with pytest.raises(StoredValueCorrupt):
@@ -170,6 +172,7 @@ async def test_a_caller_who_leaves_at_the_commit_leaves_a_judged_version(stage: 
         (room.home.path / file).write_bytes((stage.room.home.path / file).read_bytes())
     async with AsyncExitStack() as stack:
         service = await build(room.home, OPTIONS, stack, lambda _: None)
+        await record_start(service)
 
         async def inspect(_: Manifest, __: bytes) -> Sequence[Reason]:
             return []

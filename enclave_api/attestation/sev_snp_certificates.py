@@ -122,7 +122,7 @@ def _text(values: dict[str, bytes], oid: str, what: str) -> str:
     value = values.get(oid, b"")
     content = _der(value, _TAGS_TEXT)
     text = (value if content is None else content).decode("ascii", "replace")
-    if not re.fullmatch(r"[\x20-\x7e]{1,64}", text):
+    if not re.fullmatch(r"[\x20-\x7e]{1,127}", text):
         raise StepFailed(f"the certificate's {what} is missing or no short text")
     return text
 

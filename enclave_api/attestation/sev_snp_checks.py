@@ -112,14 +112,15 @@ def check_measurement(report: SnpReport, policy: SevSnpPolicy) -> str:
 
 
 def check_chip(report: SnpReport, policy: SevSnpPolicy, endorsement: Endorsement) -> str:
-    """The chip, or for a VLEK the provider, is one of the policy's; raises StepSkipped where it names none."""
-    asked = policy.csp_ids if endorsement.kind == "VLEK" else None
-    if asked is not None and endorsement.csp_id not in asked:
-        raise StepFailed(f"the provider {endorsement.csp_id} is not in the policy")
-    if policy.chips is None:
-        if asked is None:
-            raise StepSkipped("the policy names no chips" if endorsement.chip_id else "the policy names no providers")
+    """A VLEK's provider is one of the policy's, or else the chip is; raises StepSkipped where it names neither."""
+    if policy.chips is None and policy.csp_ids is None:
+        raise StepSkipped("the policy names neither chips nor providers")
+    if endorsement.kind == "VLEK" and policy.csp_ids is not None:
+        if endorsement.csp_id not in policy.csp_ids:
+            raise StepFailed(f"the provider {endorsement.csp_id} is not in the policy")
         return f"provider {endorsement.csp_id}"
+    if policy.chips is None:
+        raise StepFailed("the policy names providers alone, and a VCEK tells none")
     chip = (endorsement.chip_id or report.chip_id).hex()
     if chip not in policy.chips:
         raise StepFailed(f"the chip {chip[:16]}… is not in the policy")

@@ -25,7 +25,7 @@ PLATFORM_BITS: Mapping[PlatformFeature, int] = {
 
 
 class TcbFloor(BaseModel):
-    """The least security version number of each part of the firmware, 0 to 255; fmc is asked of Turin alone."""
+    """The least security version number of each part of the firmware, 0 to 255; Turin alone has, and needs, fmc."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,12 +33,12 @@ class TcbFloor(BaseModel):
     tee: Svn
     snp: Svn
     microcode: Svn
-    fmc: Svn = 0
+    fmc: Svn | None = None
 
     @property
     def tcb(self) -> Tcb:
         """As the reader of reports has it."""
-        return Tcb(self.bootloader, self.tee, self.snp, self.microcode, self.fmc)
+        return Tcb(self.bootloader, self.tee, self.snp, self.microcode, self.fmc or 0)
 
 
 class SevSnpPolicy(HardwarePolicy):
@@ -47,9 +47,9 @@ class SevSnpPolicy(HardwarePolicy):
     Attributes:
         minimum_tcb: the floor for each line of processors that is accepted; a line without one is refused, since the
             numbers of one line say nothing about another.
-        chips: CHIP_IDs that are accepted, 64 bytes, hex; null accepts every chip that AMD vouches for.
-        csp_ids: cloud providers whose VLEK is accepted, by the name in the certificate; null accepts every one. A VLEK
-            tells the provider, not the chip.
+        chips: CHIP_IDs that are accepted, 64 bytes, hex. Null: any that AMD vouches for, unless csp_ids is named.
+        csp_ids: cloud providers whose VLEK is accepted, whatever the chip, by the name in the certificate. A VLEK tells
+            the provider and seldom the chip; where chips alone are named, its report must name one of them.
         vmpl_max: the least privileged level that may have asked for the report; others in the guest are more.
         minimum_guest_svn: least GUEST_SVN. The host can set it unless id_key_digests is named too.
         host_data: the HOST_DATA asked for, 32 bytes, hex; null for any.
@@ -77,7 +77,7 @@ class SevSnpPolicy(HardwarePolicy):
 
     @model_validator(mode="after")
     def _fmc_of_turin_alone(self) -> Self:
-        odd = [product for product, floor in self.minimum_tcb.items() if floor.fmc and product != "Turin"]
-        if odd:
-            raise ValueError(f"minimum_tcb of {odd[0]} has a floor for fmc, which only Turin has")
+        for product, floor in self.minimum_tcb.items():
+            if (floor.fmc is not None) != (product == "Turin"):
+                raise ValueError(f"minimum_tcb of {product}: fmc must be named for Turin, and for no other line")
         return self

@@ -1,4 +1,4 @@
-"""X.509 as vendors of CPUs use it: a chain to a pinned root, at a given time, with revocation lists from files.
+"""X.509 as vendors of CPUs use it: a chain to a pinned root, at a given time.
 
 Names of sections are of RFC 5280. Every check raises StepFailed with its reason; nothing else leaves these functions,
 whatever the bytes. Only keys that a pinned root leads to ever verify a signature: the work is bounded by the number of
@@ -24,6 +24,7 @@ from enclave_api.attestation.x509_certificates import (
     name_of,
     readable_certificates,
 )
+from enclave_api.attestation.x509_revocation import CRL_BYTES_MAX, Revoked, check_not_revoked
 
 __all__ = [
     "CRL_BYTES_MAX",
@@ -37,7 +38,6 @@ __all__ = [
     "readable_certificates",
 ]
 
-CRL_BYTES_MAX = 16 * 2**20  # Intel's list of platforms may grow; today it has some KB
 _LEVELS = 3  # certificates of issuers between leaf and root, at most: vendors use one
 _UNDERSTOOD = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
 
@@ -146,80 +146,3 @@ def _check_path_lengths(issuers: Chain) -> None:
         constraints = extension_of(certificate, x509.BasicConstraints)
         if constraints and constraints.path_length is not None and constraints.path_length < between:
             raise StepFailed(f"{name_of(certificate)} allows no chain of this length")
-
-
-def check_not_revoked(
-    certificate: x509.Certificate, issuer: x509.Certificate, crls: Sequence[bytes], at: datetime
-) -> bool:
-    """Whether a current list of the issuer was there and does not name the certificate (section 6.3).
-
-    False where no list of that issuer is given. One list that names the certificate is enough, also where a newer or
-    older one does not; a list of the issuer's that cannot be used is not passed over in silence, unless another can.
-
-    Raises:
-        StepFailed: it is revoked, or lists of the issuer are given and none can be used.
-    """
-    unusable = ""
-    current = False
-    for crl in [c for c in map(_crl, crls) if c is not None and c.issuer == issuer.subject]:
-        try:
-            _check_crl_signature(crl, issuer, at)
-            if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
-                raise Revoked(f"{name_of(certificate)} is revoked by {name_of(issuer)}")
-            _check_crl_current(crl, at)
-            current = True
-        except Revoked:
-            raise
-        except StepFailed as error:
-            unusable = str(error)
-    if unusable and not current:
-        raise StepFailed(unusable)
-    return current
-
-
-class Revoked(StepFailed):
-    """A certificate that its issuer's list names."""
-
-
-def _crl(der: bytes) -> x509.CertificateRevocationList | None:
-    """None for bytes that are no list; a malformed list of a known issuer is no list of that issuer."""
-    if len(der) > CRL_BYTES_MAX:
-        return None
-    try:
-        found = x509.load_der_x509_crl(der)
-        _ = (found.issuer, list(found.extensions), found.last_update_utc, found.next_update_utc)
-        _ = (found.signature_hash_algorithm, len(found))
-    except MALFORMED:
-        return None
-    return found
-
-
-def _check_crl_signature(crl: x509.CertificateRevocationList, issuer: x509.Certificate, at: datetime) -> None:
-    by = name_of(issuer)
-    usage = extension_of(issuer, x509.KeyUsage)
-    key = issuer.public_key()
-    if usage is not None and not usage.crl_sign:
-        raise StepFailed(f"{by} may not sign revocation lists")
-    if not isinstance(crl.signature_hash_algorithm, HASHES) or not is_strong(key):
-        raise StepFailed(f"the revocation list of {by} is signed with an algorithm that is not accepted")
-    try:
-        signed = crl.is_signature_valid(key)  # type: ignore[arg-type] # is_strong: RSA or EC
-    except MALFORMED:
-        signed = False
-    if not signed:
-        raise StepFailed(f"the revocation list of {by} is not signed by it")
-    if crl.last_update_utc > at:
-        raise StepFailed(
-            f"the revocation list of {by} is from {crl.last_update_utc:%Y-%m-%d}, after the time asked for"
-        )
-
-
-def _check_crl_current(crl: x509.CertificateRevocationList, at: datetime) -> None:
-    """Section 5.1.2.5: not past its next update, which must be named; section 5.2: lists of everything alone."""
-    by = common_name(crl.issuer)
-    if crl.next_update_utc is None or at > crl.next_update_utc:
-        end = "" if crl.next_update_utc is None else f" at {crl.next_update_utc:%Y-%m-%d}"
-        raise StepFailed(f"the revocation list of {by} ended{end}; fetch the current one")
-    # a critical extension says that the list is partial (a delta, or of certain reasons or certificates)
-    if any(extension.critical for extension in crl.extensions):
-        raise StepFailed(f"the revocation list of {by} is partial")

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from enclave_api.attestation.hardware import Material
-from enclave_api.attestation.verify_sev_snp import SevSnpPolicy
+from enclave_api.attestation.hardware import HardwareVerdict, Material
+from enclave_api.attestation.verify_sev_snp import STEPS, SevSnpPolicy, verify_sev_snp
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)
 BEGIN, END = AT - timedelta(days=30), AT + timedelta(days=30)
@@ -190,3 +190,15 @@ class Machine:
             "minimum_tcb": {self.line: self.tcb},
         }
         return SevSnpPolicy(**{**members, **changes})
+
+
+def failed(verdict: HardwareVerdict) -> set[str]:
+    """Names of the steps that failed."""
+    assert tuple(step.name for step in verdict.steps) == STEPS
+    return {step.name for step in verdict.steps if step.outcome == "failed"}
+
+
+def judged(machine: Machine, material: Material | None = None, at: datetime = AT, **policy: Any) -> set[str]:
+    """The steps that fail for a machine's report."""
+    verdict = verify_sev_snp(machine.report(), material or machine.material(), machine.policy(**policy), at)
+    return failed(verdict)

@@ -87,9 +87,27 @@ def crl(*serials: int, by: str = "ca", issuer: str = "ca", since: datetime = AT 
         builder = builder.add_revoked_certificate(
             x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since).build()
         )
-    if "partial" in more:
-        builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+    if "scope" in more:
+        builder = builder.add_extension(more["scope"], critical=True)
     return builder.sign(KEYS[by], hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+DELTA = x509.DeltaCRLIndicator(1)
+PLACE = x509.UniformResourceIdentifier("http://example.com/crl")
+
+
+def scope(**members: Any) -> x509.IssuingDistributionPoint:
+    """What a list is about; everything by default."""
+    nothing: dict[str, Any] = {
+        "full_name": None,
+        "relative_name": None,
+        "only_contains_user_certs": False,
+        "only_contains_ca_certs": False,
+        "only_some_reasons": None,
+        "indirect_crl": False,
+        "only_contains_attribute_certs": False,
+    }
+    return x509.IssuingDistributionPoint(**{**nothing, **members})
 
 
 def test_a_chain_is_found_in_any_order_among_others() -> None:
@@ -183,6 +201,7 @@ def test_lists_that_say_nothing_about_the_certificate() -> None:
     """Current and without it: True. None of that issuer: False."""
     assert revoked(crl(1, 2))
     assert revoked(b"junk", crl(until=AT), crl(since=AT))
+    assert revoked(crl(scope=scope(only_contains_user_certs=True)))
     assert not revoked()
     assert not revoked(b"junk", crl(issuer="root", by="root"))
 
@@ -194,7 +213,7 @@ def test_lists_that_say_nothing_about_the_certificate() -> None:
         [crl(), crl(LEAF.serial_number)],
         [crl(LEAF.serial_number), crl()],
         [crl(), crl(LEAF.serial_number, until=AT - DAY / 2)],
-        [crl(), crl(LEAF.serial_number, partial=True)],
+        [crl(), crl(LEAF.serial_number, scope=DELTA)],
     ],
 )
 def test_one_list_that_names_it_is_enough(crls: Sequence[bytes]) -> None:
@@ -210,7 +229,11 @@ def test_one_list_that_names_it_is_enough(crls: Sequence[bytes]) -> None:
         (crl(since=AT + DAY / 2), "after the time asked for"),
         (crl(by="other"), "not signed by it"),
         (crl(LEAF.serial_number, by="other"), "not signed by it"),
-        (crl(partial=True), "partial"),
+        (crl(scope=DELTA), "not about leaf"),
+        (crl(scope=scope(only_contains_ca_certs=True)), "not about leaf"),
+        (crl(scope=scope(indirect_crl=True)), "not about leaf"),
+        (crl(scope=scope(only_some_reasons=frozenset([x509.ReasonFlags.superseded]))), "not about leaf"),
+        (crl(scope=scope(full_name=[PLACE])), "not about leaf"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_not_passed_over(bad: bytes, reason: str) -> None:
@@ -218,6 +241,13 @@ def test_a_list_that_cannot_be_used_is_not_passed_over(bad: bytes, reason: str) 
     with pytest.raises(StepFailed, match=reason):
         revoked(bad)
     assert revoked(bad, crl())
+
+
+def test_a_list_for_one_place_is_about_the_certificates_that_name_it() -> None:
+    """The distribution point of list and certificate are compared."""
+    point = x509.DistributionPoint(full_name=[PLACE], relative_name=None, reasons=None, crl_issuer=None)
+    leaf = issue("leaf", "ca", (x509.CRLDistributionPoints([point]), False))
+    assert check_not_revoked(leaf, MIDDLE, [crl(scope=scope(full_name=[PLACE]))], AT)
 
 
 def test_an_issuer_that_may_not_sign_lists_signs_none() -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclave_api.attestation.hardware import HardwareVerdict, Material
 from enclave_api.attestation.steps import Step, StepFailed, run_step, skipped
-from enclave_api.attestation.tdx_collateral import Signers, collateral_of, newest, verified_by
+from enclave_api.attestation.tdx_collateral import Collateral, Signers, collateral_of, newest, verified_by
 from enclave_api.attestation.tdx_guest import check_attributes, check_debug, check_measurements, guest_facts
 from enclave_api.attestation.tdx_pck import Platform, platform_of
 from enclave_api.attestation.tdx_policy import TdxPolicy
@@ -25,15 +25,9 @@ from enclave_api.attestation.tdx_quote import Quote, parse_quote
 from enclave_api.attestation.tdx_statements import EnclaveLevel, PlatformLevel, QeIdentity, Signed, Statement, TcbInfo
 from enclave_api.attestation.tdx_tcb import REVOKED as STATUS_REVOKED
 from enclave_api.attestation.tdx_tcb import UP_TO_DATE, check_module, check_qe, overall_status, platform_level
-from enclave_api.attestation.x509_chain import (
-    Chain,
-    certificates_of,
-    chain_to_root,
-    check_not_revoked,
-    fingerprint,
-    name_of,
-    readable_certificates,
-)
+from enclave_api.attestation.x509_certificates import certificates_of, fingerprint, name_of, readable_certificates
+from enclave_api.attestation.x509_chain import Chain, chain_to_root
+from enclave_api.attestation.x509_revocation import check_not_revoked
 
 __all__ = ["STEPS", "TdxPolicy", "verify_tdx"]
 
@@ -54,7 +48,7 @@ STEPS = (
     *(READABLE, CHAIN, REVOKED, QE_REPORT, QE_IDENTITY, SIGNATURE),
     *(TCB_INFO, MODULE, LEVEL, STATUS, DEBUG, ATTRIBUTES, MEASUREMENT),
 )
-_GUEST = (DEBUG, ATTRIBUTES, MEASUREMENT)
+GUEST = (DEBUG, ATTRIBUTES, MEASUREMENT)
 _VOUCHED = (REVOKED, QE_IDENTITY, SIGNATURE)
 _PCK = "Intel SGX PCK Certificate"
 _PCK_CAS = ("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA")
@@ -93,7 +87,7 @@ def verify_tdx(quote: bytes, material: Material, policy: TdxPolicy, at: datetime
 
 
 def _step(name: str, check: Callable[[], str], missing: str | None) -> Step:
-    if missing and name not in _GUEST:
+    if missing and name not in GUEST:
         return skipped(name, f"hangs on: {missing}")
     try:
         step = run_step(name, check)
@@ -110,7 +104,7 @@ class _Checks:
         self._quote = quote
         self._policy = policy
         self._at = at
-        self._collateral = collateral_of(material)
+        self._material = material
         self.tdx_version = "1.0" if quote.report.tee_tcb_svn2 is None else "1.5"
         self.facts: dict[str, Any] = {"quote_version": quote.version, **guest_facts(quote.report)}
         # each set by its step, read by those that hang on it
@@ -136,6 +130,10 @@ class _Checks:
             (ATTRIBUTES, lambda: check_attributes(self._quote.report, self._policy), _VOUCHED),
             (MEASUREMENT, lambda: check_measurements(self._quote.report, self._policy), _VOUCHED),
         )
+
+    @cached_property
+    def _collateral(self) -> Collateral:
+        return collateral_of(self._material)
 
     @cached_property
     def _certificates(self) -> list[x509.Certificate]:

@@ -24,7 +24,14 @@ from enclave_api.attestation.tdx_policy import TdxPolicy
 from enclave_api.attestation.tdx_quote import Quote, parse_quote
 from enclave_api.attestation.tdx_statements import EnclaveLevel, PlatformLevel, QeIdentity, Signed, Statement, TcbInfo
 from enclave_api.attestation.tdx_tcb import REVOKED as STATUS_REVOKED
-from enclave_api.attestation.tdx_tcb import UP_TO_DATE, check_module, check_qe, overall_status, platform_level
+from enclave_api.attestation.tdx_tcb import (
+    UP_TO_DATE,
+    check_module,
+    check_pinned_qe,
+    check_qe,
+    overall_status,
+    platform_level,
+)
 from enclave_api.attestation.x509_certificates import certificates_of, fingerprint, name_of, readable_certificates
 from enclave_api.attestation.x509_chain import Chain, chain_to_root
 from enclave_api.attestation.x509_revocation import check_not_revoked
@@ -111,8 +118,8 @@ class _Checks:
         self._chain: Chain
         self._platform: Platform
         self._info: TcbInfo
-        self._enclave: EnclaveLevel
-        self._module: EnclaveLevel | None
+        self._enclave: EnclaveLevel | None = None  # None: named by the policy
+        self._module: EnclaveLevel | None = None  # None: judged with the platform
 
     def table(self) -> tuple[tuple[str, Callable[[], str], tuple[str, ...]], ...]:
         """Each step's name, its check, and the steps without which it is not made."""
@@ -161,7 +168,7 @@ class _Checks:
         lacking = [
             name_of(issuer)
             for certificate, issuer in zip(self._chain, self._chain[1:], strict=False)
-            if issuer is not certificate and not self._has_list(certificate, issuer)
+            if not self._has_list(certificate, issuer)
         ]
         if not lacking:
             return "by current lists of the PCK CA and of the root"
@@ -182,9 +189,13 @@ class _Checks:
         return "by the PCK key, for this attestation key"
 
     def _check_qe_identity(self) -> str:
+        report, pin = self._quote.qe_report, self._policy.qe
+        if pin is not None:
+            check_pinned_qe(report, pin)
+            return f"the one that the policy names, ISVSVN {report.isv_svn}, without Intel's word on it"
         candidates = self._given(self._collateral.qe_identities)
         identity = newest(QeIdentity, candidates, self._signer_keys, self._at, self._check_evaluation)
-        self._enclave = check_qe(self._quote.qe_report, identity)
+        self._enclave = check_qe(report, identity)
         self._tell("qe", self._enclave)
         return _not_revoked("TD_QE", self._enclave)
 
@@ -220,8 +231,8 @@ class _Checks:
     def _check_status(self) -> str:
         """The status of platform, module and quoting enclave together, and the policy's floors."""
         report, policy = self._quote.report, self._policy
-        module = self._module.tcb_status if self._module else UP_TO_DATE
-        status = overall_status(self._info, self._platform, report, module, self._enclave.tcb_status)
+        module, enclave = (part.tcb_status if part else UP_TO_DATE for part in (self._module, self._enclave))
+        status = overall_status(self._info, self._platform, report, module, enclave)
         self.facts["tcb_status"] = status
         if status not in policy.tcb_status:
             raise StepFailed(f"{status}; accepted: {', '.join(policy.tcb_status)}")

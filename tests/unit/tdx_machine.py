@@ -108,8 +108,10 @@ def _integer(value: int) -> bytes:
     return _der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
-def sgx_extension(fmspc: str = FMSPC, components: Sequence[int] = COMPONENTS, pce_svn: int = 13) -> bytes:
-    """The extension of PCK certificates, with the members that a real one has."""
+def sgx_extension(
+    fmspc: str = FMSPC, components: Sequence[int] = COMPONENTS, pce_svn: int = 13, *, again: bool = False
+) -> bytes:
+    """The extension of PCK certificates, with the members that a real one has; `again`: FMSPC is there twice."""
     tcb = b"".join(_member((2, n), _integer(svn)) for n, svn in enumerate(components, 1))
     tcb += _member((2, 17), _integer(pce_svn)) + _member((2, 18), _der(0x04, bytes(svn % 256 for svn in components)))
     members = (
@@ -118,6 +120,7 @@ def sgx_extension(fmspc: str = FMSPC, components: Sequence[int] = COMPONENTS, pc
         _member((3,), _der(0x04, bytes(2))),
         _member((4,), _der(0x04, bytes.fromhex(fmspc))),
         _member((5,), _der(0x0A, b"\x01")),
+        *([_member((4,), _der(0x04, bytes.fromhex(fmspc)))] if again else []),
     )
     return _der(0x30, b"".join(members))
 
@@ -247,6 +250,14 @@ def answer(name: str, statement: Mapping[str, Any] | str, key: Key | None = None
     return f'{{"{name}":{text},"signature":"{signature}"}}'.encode()
 
 
+AUTH_DATA = bytes(range(32))
+
+
+def bound(key: bytes, auth: bytes = AUTH_DATA, rest: bytes = bytes(32)) -> bytes:
+    """Report data by which a quoting enclave names an attestation key."""
+    return hashlib.sha256(key + auth).digest() + rest
+
+
 def qe_report(**changes: Any) -> bytes:
     """The quoting enclave's report; members by the names of QeReport."""
     members: dict[str, Any] = {
@@ -255,15 +266,12 @@ def qe_report(**changes: Any) -> bytes:
         "mr_signer": bytes.fromhex(MRSIGNER),
         "isv_prod_id": 2,
         "isv_svn": 4,
-        "report_data": hashlib.sha256(point(attestation_key()) + AUTH_DATA).digest() + bytes(32),
+        "report_data": bound(point(attestation_key())),
     }
     assert changes.keys() <= members.keys()
     misc, attributes, signer, product, svn, data = (members | changes).values()
     head = b"\x07" * 16 + misc + bytes(28) + attributes + b"\x08" * 32 + bytes(32) + signer + bytes(96)
     return bytes(head + struct.pack("<HH", product, svn) + bytes(60) + data)
-
-
-AUTH_DATA = bytes(range(32))
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,16 @@ def test_version_5_passes_what_its_collateral_reaches() -> None:
     assert set(failed(verdict("v5_sample", given, SAMPLE_TIME))) == {REVOKED, QE_IDENTITY, TCB_INFO}
 
 
+def test_version_5_passes_with_the_quoting_enclave_named_by_the_policy() -> None:
+    """The verdict of expected.json, by a policy that does without the statements that nobody kept."""
+    intel = {"mr_signer": json.loads(json.loads(read("v4_phala/collateral.json"))["qe_identity"])["mrsigner"].lower()}
+    pin = {**intel, "isv_prod_id": 2, "isv_svn_min": 4}
+    found = verdict("v5_sample", material("v5_sample/tcbinfo.json"), SAMPLE_TIME, require_crls=False, qe=pin)
+    assert {step for step, outcome in outcomes(found).items() if outcome != "passed"} == {REVOKED}
+    assert found.facts["tcb_status"] == expected("v5_sample")["facts"]["tcb_status"]
+    assert found.report_data.hex() == expected("v5_sample")["facts"]["report_data"]
+
+
 def test_debug_is_refused_even_where_nothing_else_can_be_judged() -> None:
     """The fault is told although no collateral is given; no other guest step is said to have passed."""
     found = verdict("v4_debug", Material(), SAMPLE_TIME)

@@ -1,21 +1,11 @@
 """TDX quotes of a made-up machine: what must hold is changed one by one, and the step that fails is named."""
 
-import base64
-import hashlib
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from enclave_api.attestation.hardware import Material
-from enclave_api.attestation.steps import StepFailed
-from enclave_api.attestation.tdx_collateral import verified_by
-from enclave_api.attestation.tdx_quote import parse_quote
 from enclave_api.attestation.verify_tdx import (
     ATTRIBUTES,
     CHAIN,
@@ -33,17 +23,18 @@ from enclave_api.attestation.verify_tdx import (
     verify_tdx,
 )
 from tests.unit.tdx_machine import (
-    AUTH_DATA,
     DAY,
+    MRSIGNER,
     NOW,
+    SVN10,
     SVN15,
     Scene,
     Signer,
     answer,
     attestation_key,
     body,
+    bound,
     failed,
-    flipped,
     issue,
     new_key,
     outcomes,
@@ -76,11 +67,6 @@ def test_good_quotes_of_every_version_pass_every_step(scene: Scene) -> None:
     assert outcomes(verdict) == dict.fromkeys(STEPS, "passed")
     assert verdict.report_data == b"\x44" * 64
     assert verdict.facts["tcb_status"] == "UpToDate"
-
-
-def bound(key: bytes, auth: bytes = AUTH_DATA, rest: bytes = bytes(32)) -> bytes:
-    """Report data of the quoting enclave."""
-    return hashlib.sha256(key + auth).digest() + rest
 
 
 def leaf(name: str, issuer: Signer, extension: bytes | None = None, days: int = 3650) -> Signer:
@@ -184,6 +170,28 @@ def test_statements_of_older_recoveries_than_the_policy_asks_are_refused() -> No
     assert not failed(GOOD.but(policy={"tcb_evaluation_min": 18}).verdict())
 
 
+PIN = {"mr_signer": MRSIGNER, "isv_prod_id": 2, "isv_svn_min": 4}
+PINS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "as named": ({}, {}, []),
+    "newer": ({}, {"isv_svn": 5}, []),
+    "older": ({}, {"isv_svn": 3}, [QE_IDENTITY]),
+    "another signer": ({"mr_signer": "00" * 32}, {}, [QE_IDENTITY]),
+    "another product": ({"isv_prod_id": 1}, {}, [QE_IDENTITY]),
+    "in debug": ({}, {"attributes": bytes.fromhex("1700000000000000e700000000000000")}, [QE_IDENTITY]),
+}
+
+
+@pytest.mark.parametrize("case", PINS)
+def test_a_bank_may_name_the_quoting_enclave_itself(case: str) -> None:
+    """Then Intel's QE identity is not needed, but every other statement is."""
+    changes, report, expected = PINS[case]
+    scene = GOOD.but(qe=qe_report(**report), policy={"qe": PIN | changes}, identity=GOOD.info)
+    assert failed(scene.verdict()) == expected
+    if not expected:
+        assert "qe_status" not in scene.verdict().facts
+        assert failed(scene.but(info=GOOD.identity, identity=GOOD.identity).verdict()) == [TCB_INFO]
+
+
 def test_machines_of_the_other_ca_pass_too() -> None:
     """Single-socket machines have certificates of the Processor CA, which has a list of its own."""
     other = issue("Intel SGX PCK Processor CA", vendor().root, ca=True)
@@ -192,6 +200,24 @@ def test_machines_of_the_other_ca_pass_too() -> None:
     lists = (revocation_list(vendor().ca), revocation_list(vendor().root))
     assert failed(GOOD.but(pck=machine, chain=chain, crls=lists).verdict()) == [REVOKED]
     assert not failed(GOOD.but(pck=machine, chain=chain, crls=(*lists, revocation_list(other))).verdict())
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_only_the_vendors_own_shape_of_a_chain_is_accepted(deep: bool) -> None:
+    """Neither a CA under the PCK CA nor another CA under the root, though every signature holds."""
+    other = issue(
+        "Intel SGX PCK Platform CA" if deep else "Intel SGX CA", vendor().ca if deep else vendor().root, ca=True
+    )
+    machine = leaf(PCK, other)
+    chain = machine.pem + other.pem + vendor().ca.pem + vendor().root.pem
+    verdict = GOOD.but(pck=machine, chain=chain).verdict()
+    assert failed(verdict) == [CHAIN]
+    assert "no PCK certificate by a PCK CA by a root" in reason(verdict, CHAIN)
+
+
+def test_floors_that_are_just_met_pass() -> None:
+    """A floor is the smallest value that passes."""
+    assert not failed(GOOD.but(policy={"tee_tcb_svn_min": SVN10.hex()}).verdict())
 
 
 def test_the_root_list_guards_signers_too() -> None:
@@ -251,6 +277,7 @@ def test_status_that_the_policy_accepts_passes_and_is_told() -> None:
         {"tcb_evaluation_min": -1},
         {"measurements": ()},
         {"roots": ()},
+        {"qe": {"mr_signer": "dc" * 32}},
     ],
 )
 def test_policies_cannot_accept_debugging_or_what_is_revoked(member: dict[str, Any]) -> None:
@@ -271,89 +298,3 @@ def test_missing_collateral_fails_what_needs_it(missing: str) -> None:
     assert outcomes(verdict)[STATUS] == "skipped"
     if missing != "info":
         assert {outcomes(verdict)[step] for step in GUEST} == {"skipped"}
-
-
-def bindings_hold(content: bytes) -> bool:
-    """Whether it is a quote whose three bindings hold: QE report by PCK, key in QE report, quote by key."""
-    try:
-        quote = parse_quote(content)
-        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + quote.attestation_key)
-    except (StepFailed, ValueError):
-        return False
-    return (
-        quote.qe_report.report_data == bound(quote.attestation_key, quote.qe_auth_data)
-        and verified_by(key, quote.signature, quote.signed)
-        and verified_by(pck().key.public_key(), quote.qe_signature, quote.qe_report.raw)
-    )
-
-
-SIGNED_PARTS = {"header and body": (0, 702), "attestation key": (770, 64), "QE report and its signature": (840, 448)}
-
-
-@pytest.mark.parametrize("part", [*SIGNED_PARTS, "authentication data"])
-def test_every_bit_of_what_is_signed_is_bound(part: str) -> None:
-    """Each single bit of a version 5 quote: either it cannot be read, or one of three bindings breaks."""
-    content = Scene(version=5, body=NEWER).quote
-    start, length = SIGNED_PARTS.get(part, (1290, 32))
-    assert bindings_hold(content)
-    assert not [bit for bit in range(8 * start, 8 * (start + length)) if bindings_hold(flipped(content, bit))]
-
-
-POLICY = GOOD.tdx_policy()
-
-
-@pytest.mark.parametrize("scene", GOOD_OF_EACH[:3], ids=["4", "5 of TDX 1.0", "5 of TDX 1.5"])
-def test_flipped_bits_fail_the_whole_verifier(scene: Scene) -> None:
-    """One bit of every ninth byte up to the PCK chain, through all steps; never a step of the guest passes after it."""
-    content, given = scene.quote, scene.material
-    end = len(scene.signed) + 4 + 128 + 6 + 384 + 64 + 2 + 32 + 6
-    for byte in range(0, end, 9):
-        verdict = verify_tdx(flipped(content, 8 * byte + byte % 8), given, POLICY, NOW)
-        assert failed(verdict), byte
-        assert "passed" not in {outcomes(verdict)[step] for step in GUEST}, byte
-
-
-def test_flipped_bits_of_the_certificate_are_refused() -> None:
-    """The PCK certificate is bound by its issuer's signature; its own bytes lie beyond the quote's signature."""
-    der = pck().certificate.public_bytes(Encoding.DER)
-    for bit in range(8 * 4, 8 * len(der), 61):
-        assert failed(GOOD.verdict(with_certificate(flipped(der, bit)))), bit
-
-
-def with_certificate(der: bytes) -> bytes:
-    """The good quote with other bytes in the place of its PCK certificate."""
-    pem = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
-    return GOOD.but(chain=pem + vendor().ca.pem + vendor().root.pem).quote
-
-
-@given(st.binary(max_size=2000))
-def test_random_bytes_never_raise_and_never_pass(content: bytes) -> None:
-    """Whatever is no quote fails the first step; everything else is skipped."""
-    verdict = verify_tdx(content, GOOD.material, POLICY, NOW)
-    assert list(outcomes(verdict).values()) == ["failed"] + ["skipped"] * (len(STEPS) - 1)
-    assert verdict.report_data == b""
-
-
-@settings(max_examples=200)
-@given(st.integers(0, 6000), st.binary(min_size=1, max_size=40), st.booleans())
-def test_spliced_quotes_never_raise(at: int, piece: bytes, insert: bool) -> None:
-    """Bytes written over a good quote or put into it: never an exception, never accepted unless nothing changed."""
-    content = GOOD.quote
-    changed = content[:at] + piece + content[at if insert else at + len(piece) :]
-    verdict = verify_tdx(changed, GOOD.material, POLICY, NOW)
-    assert [step.name for step in verdict.steps] == list(STEPS)
-    if changed[: len(content)] != content and at < 1322:
-        assert failed(verdict)
-
-
-@settings(max_examples=200)
-@given(st.sampled_from(["info", "identity", "crls", "certificates"]), st.data())
-def test_random_material_never_raises_and_never_helps(member: str, data: st.DataObject) -> None:
-    """Rubbish in the place of one file fails a step; rubbish beside all good files changes nothing."""
-    rubbish = data.draw(st.binary(max_size=300) | st.sampled_from([b"{}", b"[]", b'{"tcbInfo":{}}', b"[" * 5000]))
-    whole, tail = GOOD.material, (rubbish,)
-    documents = {"info": (GOOD.identity, *tail), "identity": (GOOD.info, *tail)}.get(member, whole.documents)
-    spoilt = replace(whole, documents=documents, **({member: tail} if hasattr(whole, member) else {}))
-    assert failed(verify_tdx(GOOD.quote, spoilt, POLICY, NOW))
-    more = Material((*tail, *whole.certificates), (*tail, *whole.crls), (*tail, *whole.documents))
-    assert verify_tdx(GOOD.quote, more, POLICY, NOW) == GOOD.verdict()

@@ -130,6 +130,7 @@ async def test_no_version_is_left_unjudged(stage: Stage, tmp_path: Path) -> None
     bundle = sealed(stage)
     async with AsyncExitStack() as stack:
         service = await build(room.home, OPTIONS, stack, lambda _: None)
+        await record_start(service)
         busy = await _submitted(service, bundle, ServiceError("busy"))
         assert service.registry.get(busy, "zhongyuan").state is State.REFUSED
         left = [await _submitted(service, bundle, None) for _ in range(2)]

@@ -74,6 +74,9 @@ def evidence(
 @app.command("verify-evidence")
 def verify_file(
     file: Annotated[Path, typer.Argument(help="Evidence saved by `heixia bank evidence --save`, or a raw report.")],
+    more: Annotated[
+        list[Path] | None, typer.Argument(help="With --certs: further ones, as of `--certs folder/*.der`.")
+    ] = None,
     form: Annotated[
         str,
         typer.Option(
@@ -97,7 +100,7 @@ def verify_file(
     A raw report of whatever origin is judged by the policy's table of its format; it makes no claims, so the steps
     about claims are skipped and not required. Nothing is fetched: give certificates and collateral with --certs.
 
-    Example: heixia bank verify-evidence report.bin --format sev-snp --certs vcek.der --certs ask_ark.pem
+    Example: heixia bank verify-evidence report.bin --format sev-snp --certs vcek.der ask_ark.pem
     --policy evidence.toml --at 2026-02-15T12:00:00Z
     """
     from enclave_api.attestation.evidence import NONCE_BYTES
@@ -106,9 +109,12 @@ def verify_file(
 
     if form not in ("heixia", "simulated", "sev-snp", "tdx"):
         raise typer.BadParameter("--format must be heixia, simulated, sev-snp or tdx")
+    if more and not certs:
+        raise typer.BadParameter("one file of evidence at a time; certificates follow --certs")
     data, asked = _hex("--report-data", report_data, DATA_BYTES), _hex("--nonce", nonce, NONCE_BYTES)
     with plain_errors():
-        chosen, time, material = chosen_policy(policy, accept_simulated), point_in_time(at), load_certs(certs)
+        chosen, time = chosen_policy(policy, accept_simulated), point_in_time(at)
+        material = load_certs([*(certs or []), *(more or [])])
         verdict = verify_offline(file, form, chosen.policy, at=time, material=material, report_data=data, nonce=asked)
         show_verdict(verdict, as_json)
         verdict.require()

@@ -11,6 +11,7 @@ import ssl
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from enclave_api.errors import ConnectionFailed, CredentialsMissing
@@ -49,8 +50,14 @@ def take_certificate(server: str, folder: Path, timeout_s: float = HANDSHAKE_TIM
 
 
 def key_hash(certificate: bytes) -> str:
-    """SHA-256, hex, of a DER certificate's SubjectPublicKeyInfo (RFC 5280, 4.1.2.7): `tls_key_hash` of the claims."""
-    key = x509.load_der_x509_certificate(certificate).public_key()
+    """SHA-256, hex, of a DER certificate's SubjectPublicKeyInfo (RFC 5280, 4.1.2.7): `tls_key_hash` of the claims.
+
+    Raises ConnectionFailed for a certificate whose key is of an unknown kind.
+    """
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConnectionFailed("key", public="the server's certificate has a key of an unknown kind") from error
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 

@@ -150,7 +150,7 @@ def test_people_read_a_checklist(tmp_path: Path) -> None:
     """Without --json a line a step, with its mark and its reason, and what the report says to put into a policy."""
     report = fixture_file("attestation/snp/milan_azure/report.bin")
     measurement = entry("snp-milan-azure")["facts"]["measurement"]
-    words = ["--certs", AZURE / "vcek.der", "--certs", MILAN, "--at", "2024-06-01"]
+    words = ["--certs", AZURE / "vcek.der", MILAN, "--at", "2024-06-01"]
     done = run(report, "--format", "sev-snp", "--policy", snp_policy(tmp_path, measurement), *words)
     assert done.returncode == 0, done.stderr
     assert "✓  chain to the vendor's root" in done.stdout
@@ -227,6 +227,7 @@ def test_a_file_that_is_none_is_refused_in_words(name: str, tmp_path: Path) -> N
         ["--report-data", "00"],
         ["--nonce", "no hex"],
         ["--accept-simulated", "--policy", "evidence.toml"],
+        ["another.json"],
     ],
 )
 def test_wrong_use_is_told_apart_from_refusal(words: list[str], tmp_path: Path) -> None:

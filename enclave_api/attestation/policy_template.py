@@ -80,6 +80,7 @@ accept_warm = false
 # td_attributes_required = []
 # td_attributes_allowed = {attributes}
 # xfam_allowed = "16 hex digits"
+# qe = {{ mr_signer = "64 hex digits", isv_prod_id = 2, isv_svn_min = 4 }}   # in place of Intel's QE identity
 # require_crls = true                 # revocation lists of the root and the PCK CA must be given (--certs)
 """
 

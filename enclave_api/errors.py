@@ -8,6 +8,7 @@ HeixiaError
 │   ├── NotServed          described in the protos, not served yet
 │   ├── EvidenceRefused    (client side) the enclave's evidence does not convince
 │   ├── FolderNotEmpty     (client side) a command would overwrite files
+│   ├── SampleInvalid      (client side) a file of a bank's sample rows cannot be read
 │   └── CredentialsMissing (client side) a folder holds no certificate or signing key
 └── ServiceError
     ├── Busy               too much of that at once
@@ -68,6 +69,12 @@ class FolderNotEmpty(CallerError):
     """A command would overwrite files."""
 
     code = "folder_not_empty"
+
+
+class SampleInvalid(CallerError):
+    """A bank's sample lacks a column, or a value is none of its field."""
+
+    code = "sample_invalid"
 
 
 class CredentialsMissing(CallerError):

@@ -31,11 +31,10 @@ def example(
         train = train_lightgbm if kind == "lightgbm" else train_sklearn
         # Another seed than `heixia data`: a bank never trains on the companies it will be asked about.
         made = train(generate(load_catalog(), companies, 1), product)
+        compared = made.parity()
         path = write_offer(out, made.model, made.offer, made.samples())
-        show(
-            {"offer": str(path), "model bytes": len(made.model.onnx), "AUC on its training data": f"{made.auc:.3f}"},
-            False,
-        )
+        told = {"offer": str(path), "model bytes": len(made.model.onnx), "AUC on its training data": f"{made.auc:.3f}"}
+        show(told | {"precision": f"{made.model.precision}: {made.model.why}"} | dict(compared.lines()), False)
 
 
 @app.command("lint-rules")

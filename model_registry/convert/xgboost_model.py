@@ -93,7 +93,7 @@ def _split(split: Split, numbering: Numbering) -> Split:
 
 
 def _score(link: str) -> Steps:
-    """From the margin to what `predict` gives. The exponential is taken in doubles: rounded, it is libm's expf."""
+    """From the margin to what `predict` gives. The exponential is a rounded double: within two last bits."""
     steps = Steps(RAW, np.float32)
     if link == "exp":
         steps.cast(np.float64).then("Exp").cast(np.float32)

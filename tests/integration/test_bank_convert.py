@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
 import pickle
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +29,8 @@ lightgbm = pytest.importorskip("lightgbm")
 
 GRADE = "tax.declaration.taxpayer_grade"
 NAMES = [*FIELDS, GRADE]
-CATALOG = Path(__file__).resolve().parents[2] / "sandbox" / "vault" / "catalog.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+CATALOG, GUIDE = ROOT / "sandbox" / "vault" / "catalog.yaml", ROOT / "docs" / "convert.md"
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,21 @@ def test_an_offer_is_written_that_the_sandbox_admits(desk: Desk) -> None:
     verdict = CliRunner().invoke(app, judged)
     assert verdict.exit_code == 0, verdict.output
     assert json.loads(verdict.stdout)["facts"]["deterministic"] is True
+
+
+def test_the_commands_of_the_guide_run(desk: Desk, tmp_path: Path) -> None:
+    """docs/convert.md: as they stand, in a folder with the files that they name."""
+    (block,) = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    for name in ("model.txt", "rules.yaml", "rows.csv"):
+        shutil.copy(desk.folder / name, tmp_path)
+    shutil.copy(CATALOG, tmp_path / "catalog.yaml")
+    programs = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-ec", block], cwd=tmp_path, env=programs, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "limits that differ            0" in done.stdout
+    assert "admitted" in done.stdout
 
 
 def test_xgboosts_json_is_converted_too(desk: Desk) -> None:

@@ -11,6 +11,7 @@ HeixiaError
 │   ├── EvidenceUnreadable (client side) a file of evidence or certificates is none
 │   ├── RotationRefused    (operator) the HPKE key cannot be rotated now
 │   ├── FolderNotEmpty     (client side) a command would overwrite files
+│   ├── SampleInvalid      (client side) a file of a bank's sample rows cannot be read
 │   └── CredentialsMissing (client side) a folder holds no certificate or signing key
 └── ServiceError
     ├── Busy               too much of that at once
@@ -86,6 +87,12 @@ class FolderNotEmpty(CallerError):
     """A command would overwrite files."""
 
     code = "folder_not_empty"
+
+
+class SampleInvalid(CallerError):
+    """A bank's sample lacks a column, or a value is none of its field."""
+
+    code = "sample_invalid"
 
 
 class CredentialsMissing(CallerError):

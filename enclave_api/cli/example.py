@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from enclave_api.client.bank import Offer, Row, own_limits, vector_of
 from model_registry.bundle import Sample
-from model_registry.convert import Converted, FieldSpec, from_lightgbm, from_sklearn
+from model_registry.convert import Converted, FieldSpec, Parity, from_lightgbm, from_sklearn, parity, row_of
 from sandbox.vault.catalog import Catalog
 from sandbox.vault.record import RecordLayout
 from sandbox.vault.synthetic import World
@@ -62,6 +62,12 @@ class Example:
         """The limit of each row as the bank computes it with its native model."""
         limit = own_limits(self.offer, self.model.fields)
         return [limit(row, float(score)) for row, score in zip(self.rows, self.scores, strict=True)]
+
+    def parity(self) -> Parity:
+        """The converted model against the native one, on the rows that it was trained on."""
+        limit, fields = own_limits(self.offer, self.model.fields), self.model.fields
+        vectors = [vector_of(fields, row) for row in self.rows]
+        return parity(self.scores.tolist(), self.model, vectors, lambda v, score: limit(row_of(fields, v), score))
 
     def samples(self, count: int = 20) -> list[Sample]:
         """Parity samples from the first rows."""
@@ -124,7 +130,7 @@ def train_sklearn(world: World, product: str, names: Sequence[str] = SKLEARN_FIE
     for column in text:
         frame[column] = frame[column].fillna("")
     numbers = [c for c in columns if c not in text]
-    frame[numbers] = frame[numbers].astype("float32")
+    frame[numbers] = frame[numbers].astype("float64")
     prepare = ColumnTransformer(
         [
             ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
@@ -134,6 +140,9 @@ def train_sklearn(world: World, product: str, names: Sequence[str] = SKLEARN_FIE
     pipeline = Pipeline([("prepare", prepare), ("classify", LogisticRegression(max_iter=1000))])
     pipeline.fit(frame, world.defaulted)
     scores = pipeline.predict_proba(frame)[:, 1]
-    model = from_sklearn(pipeline, fields, columns)
     offer = Offer(product, LEVELS, RULES, comment="logistic regression")
+    limit, vectors = own_limits(offer, fields), [vector_of(fields, row) for row in rows]
+    model = from_sklearn(
+        pipeline, fields, columns, sample=vectors, limit_of=lambda v, score: limit(row_of(fields, v), score)
+    )
     return Example(model, offer, rows, scores, float(roc_auc_score(world.defaulted, scores)))

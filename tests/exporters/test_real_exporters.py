@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 
-from model_registry.convert import FieldSpec, from_lightgbm
+from model_registry.convert import FieldSpec, from_lightgbm, from_sklearn, from_xgboost
 from tests.exporters import sklearn_models, torch_graphs, tree_graphs
 from tests.exporters.catboost_graphs import catboost_models
 from tests.exporters.sklearn_models import BINARY, ROWS, Named
@@ -92,14 +93,52 @@ def test_maps_are_cut_off_a_classifier(tmp_path: Path) -> None:
     }
 
 
-def test_our_own_conversion_is_admitted(tmp_path: Path) -> None:
-    """LightGBM with double thresholds, as `heixia bank convert` writes it."""
-    lightgbm = pytest.importorskip("lightgbm")
-    trained = lightgbm.LGBMClassifier(n_estimators=20, verbose=-1, n_jobs=1).fit(ROWS.astype(np.float64), BINARY)
-    made = from_lightgbm(trained, [FieldSpec(f"a.b.c{i}", "number") for i in range(5)])
-    (verdict,) = inspect(iter([("own", lambda: onnx.ModelProto.FromString(made.onnx))]), tmp_path).values()
-    assert verdict["admitted"], verdict
-    assert verdict["facts"]["inputs"] == [{"name": "fields", "dtype": "float64", "width": 5}]
+def converted_models() -> Iterator[Named]:
+    """Our own conversions, as `heixia bank convert` and the SDK write them: categories, zeros as missing, doubles."""
+    import lightgbm
+    from sklearn import ensemble, pipeline, preprocessing
+
+    rows, numbers = ROWS.astype(np.float64), [FieldSpec(f"a.b.c{i}", "number") for i in range(5)]
+    coded = np.column_stack([rows[:, :4], np.arange(len(rows)) % 7])
+    fields = [*numbers[:4], FieldSpec("a.b.code", "category", tuple("ABCDEFG"))]
+    orders = {"a.b.code": tuple("GFEDCBA")}
+    settings: dict[str, Any] = {"n_estimators": 20, "verbose": -1, "n_jobs": 1}
+    target = BINARY ^ (coded[:, 4] == 3)
+    categories = lightgbm.LGBMClassifier(**settings, max_cat_to_onehot=1, min_data_per_group=5)
+    boosted = {
+        "own_lightgbm": from_lightgbm(lightgbm.LGBMClassifier(**settings).fit(rows, BINARY), numbers),
+        "own_zeros": from_lightgbm(
+            lightgbm.LGBMClassifier(**settings, zero_as_missing=True).fit(rows, BINARY), numbers
+        ),
+        "own_categories": from_lightgbm(categories.fit(coded, target, categorical_feature=[4]), fields, orders),
+    }
+    frame = pd.DataFrame(rows, columns=[f"c{i}" for i in range(5)])
+    for model in (ensemble.HistGradientBoostingClassifier(max_iter=9), ensemble.RandomForestClassifier(9)):
+        made = pipeline.make_pipeline(preprocessing.StandardScaler(), model).fit(frame, BINARY)
+        boosted[f"own_{type(model).__name__}"] = from_sklearn(made, numbers, precision="double")
+    for name, each in boosted.items():
+        yield name, functools.partial(onnx.ModelProto.FromString, each.onnx)
+
+
+def converted_xgboost() -> Iterator[Named]:
+    """XGBoost's conversions by ourselves."""
+    import xgboost
+
+    numbers = [FieldSpec(f"a.b.c{i}", "number") for i in range(5)]
+    for booster in ("gbtree", "dart"):
+        model = xgboost.XGBClassifier(n_estimators=9, n_jobs=1, booster=booster).fit(ROWS, BINARY)
+        yield f"own_{booster}", functools.partial(onnx.ModelProto.FromString, from_xgboost(model, numbers).onnx)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("library", "models"), [("lightgbm", converted_models), ("xgboost", converted_xgboost)])
+def test_our_own_conversion_is_admitted(library: str, models: Callable[[], Iterator[Named]], tmp_path: Path) -> None:
+    """What `heixia bank convert` and the SDK write stands before the same walls as others' exports."""
+    pytest.importorskip(library, reason=f"{library} cannot be imported on this machine")
+    verdicts = inspect(models(), tmp_path)
+    assert {name: verdict["reasons"] for name, verdict in verdicts.items() if verdict["reasons"]} == {}
+    wanted = {"name": "fields", "dtype": "float32" if library == "xgboost" else "float64", "width": 5}
+    assert all(verdict["facts"]["inputs"] == [wanted] for verdict in verdicts.values())
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -132,7 +132,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("real")
     catalog = _catalog(folder / "catalog.yaml", source)
     fields = [FieldSpec.of(name, load_catalog(catalog).fields) for name in _names(source)]
-    rows = [_typed(fields, source.values(told[i])) for i in (*train, *rest)]
+    rows = [typed(fields, source.values(told[i])) for i in (*train, *rest)]
     features = np.array([vector_of(fields, row) for row in rows])
     labels = np.array([source.defaulted(told[i]) for i in (*train, *rest)])
     model = lightgbm.LGBMClassifier(n_estimators=120, learning_rate=0.05, num_leaves=15, n_jobs=1, verbose=-1)
@@ -215,7 +215,8 @@ def _names(source: Source) -> list[str]:
     return [f"real.credit.{name}" for name in source.fields]
 
 
-def _typed(fields: list[FieldSpec], values: dict[str, str]) -> Row:
+def typed(fields: list[FieldSpec], values: dict[str, str]) -> Row:
+    """A file's texts as values of the fields' types."""
     return {field.name: _value(field.type, values[field.name.rpartition(".")[2]]) for field in fields}
 
 

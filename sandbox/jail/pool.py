@@ -223,7 +223,7 @@ class JailPool:
                 report: dict[str, dict[str, object]] = json.loads(await template.ask(b"?", channel.REPORT_BYTES_MAX))
                 return report
         except (WorkerMisbehaved, TimeoutError) as error:
-            raise JailUnavailable(f"probe of the walls: {error}") from error
+            raise JailUnavailable(f"probe of the walls: {str(error) or 'no answer in time'}") from error
         finally:
             template.kill()
 
@@ -241,7 +241,7 @@ class JailPool:
             async with asyncio.timeout(self._settings.start_deadline_ms / 1000):
                 return await Template.open(zygote, settings or self._settings, self._tolerated)
         except (WorkerMisbehaved, TimeoutError) as error:
-            raise JailUnavailable(f"template: {error}") from error
+            raise JailUnavailable(f"template: {str(error) or 'not there in time'}") from error
 
     async def _load(self, program: Program) -> tuple[Template | None, AdmissionReport]:
         frame = program.frame()

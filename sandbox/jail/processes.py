@@ -130,7 +130,7 @@ class Zygote:
                 raise WorkerMisbehaved("more than one thread")
         except (WorkerMisbehaved, TimeoutError) as error:
             zygote.kill()
-            raise JailUnavailable(f"zygote: {error}") from None
+            raise JailUnavailable(f"zygote: {str(error) or 'not there in time'}") from None
         return zygote
 
     @property

@@ -283,7 +283,7 @@ def states(stage: Stage) -> set[str]:
 def await_judgements(stage: Stage) -> None:
     """Waits, as long as an inspection may take, until no version is left without a judgement."""
     begun = time.monotonic()
-    while "submitted" in states(stage) and time.monotonic() - begun < 15:
+    while "submitted" in states(stage) and time.monotonic() - begun < 60:
         stage.room.auditor.checkpoint()
     assert "submitted" not in states(stage)
 

@@ -22,7 +22,10 @@ from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
 from audit.schema import database_errors, forget_overwritten, open_engine
 from audit.source import DatabaseSource
-from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
+from enclave_api.attestation.evidence import EnclaveFacts, code_digest
+from enclave_api.attestation.hardware_attester import HardwareAttester
+from enclave_api.attestation.simulated import Attester, Simulated
+from enclave_api.attestation.tsm import ReportFolder
 from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import GRACE_S, Settings
 from enclave_api.errors import AddressTaken, HomeInvalid, WallsMissing
@@ -67,9 +70,11 @@ async def build(
         HomeInvalid, PassphraseWrong, CatalogInvalid, LedgerCorrupt, LedgerBusy, LedgerRolledBack, BudgetDiffers,
             Database*: nothing was changed.
         WallsMissing: likewise; not raised where the options accept weak isolation.
+        EvidenceUnavailable: likewise; the settings ask for hardware's evidence and there is none.
     """
     settings, keys = home.settings(), home.keys(options.passphrase)
     catalog = load_catalog(home.path / "catalog.yaml")
+    attester = await _attester(settings, stack)
     pool = await _pool(settings, options.accept_weak_isolation)
     stack.push_async_callback(pool.close)
     engine = open_engine(home.database, create=False)
@@ -97,9 +102,9 @@ async def build(
     registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), secrets, notes, settings.levels_max)
     consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY), settings.terms)
     versions = Versions(registry, pool, catalog)
-    facts = _facts(home, settings, keys, pool)
+    facts = _facts(home, settings, keys, pool, attester)
     rules = DecisionSettings(settings.release_quantum_ms, settings.budget_bits_per_year * 1000)
-    room = Enclave(facts.evidence_hash, SIMULATED, facts.isolation)
+    room = Enclave(facts.evidence_hash, facts.format, facts.isolation)
     reader = stack.enter_context(engine.connect())
     decider = Decider(ledger, reader, vault, consents, versions, rules, room, utc_now)
     if options.step_metrics:
@@ -108,12 +113,20 @@ async def build(
     desk = AuditDesk(ledger, engine, home.index, rules.budget_milli, settings.release_quantum_ms)
     stack.callback(desk.close)
     floors = (ledger, vault, registry, consents, datasets, versions, decider)
-    return Service(settings, engine, *floors, facts, metrics, desk)
+    return Service(settings, engine, *floors, facts, attester, metrics, desk)
 
 
 def _tell(hearers: Sequence[Callable[[str], None]], checkpoint: str) -> None:
     for hear in hearers:
         hear(checkpoint)
+
+
+async def _attester(settings: Settings, stack: AsyncExitStack) -> Attester:
+    if settings.evidence == "simulated":
+        return Simulated()
+    made = await asyncio.to_thread(HardwareAttester, ReportFolder())
+    stack.callback(made.close)
+    return made
 
 
 async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
@@ -169,7 +182,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         gc.collect()
         gc.set_threshold(GC_THRESHOLD)
         gc.freeze()  # what a start allocates lives as long as the process; the collector need not walk it in every call
-        _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=enclave.facts.isolation)
+        _log.info("serving", listen=options.listen, evidence=enclave.facts.format, isolation=enclave.facts.isolation)
         ready(port, enclave.facts, log_url)
         cause = await stop
         _log.info("stopping", cause=type(cause).__name__ if cause else "signal")
@@ -199,7 +212,7 @@ def _resolve(stop: asyncio.Future[BaseException | None], cause: BaseException | 
         stop.set_result(cause)
 
 
-def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> EnclaveFacts:
+def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool, attester: Attester) -> EnclaveFacts:
     try:
         certificate = x509.load_pem_x509_certificate((home.path / "tls" / "server.pem").read_bytes())
     except (OSError, ValueError) as error:
@@ -214,6 +227,7 @@ def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool) -> Enclav
         mode=settings.isolation,
         walls=pool.walls,
         started=utc_now(),
+        format=attester.format,
     )
 
 
@@ -243,7 +257,7 @@ async def _record_start(enclave: Service) -> None:
     def change(_: Connection, __: Position) -> tuple[EnclaveStarted, None]:
         event = EnclaveStarted(
             evidence_hash=enclave.facts.evidence_hash,
-            evidence_format=SIMULATED,
+            evidence_format=enclave.facts.format,
             isolation=enclave.facts.isolation,
             version=enclave_api.__version__,
         )

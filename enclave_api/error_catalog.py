@@ -78,6 +78,7 @@ CATALOG: dict[str, Line] = {
     "manifest_invalid": Line(S.INVALID_ARGUMENT, "The manifest is wrong"),
     "bundle_invalid": Line(S.INVALID_ARGUMENT, "The sealed bundle does not open"),
     "rules_invalid": Line(S.INVALID_ARGUMENT, "The rules do not compile"),
+    "rules_case_failed": Line(S.INVALID_ARGUMENT, "A case of the rules does not come out as it says"),
     "model_refused": Line(S.INVALID_ARGUMENT, "Admission refused the model"),
     "version_unknown": Line(S.NOT_FOUND, "Your institution has no such version."),
     "product_unknown": Line(S.NOT_FOUND, "No such product, or it has no champion yet."),

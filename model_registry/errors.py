@@ -8,6 +8,7 @@ HeixiaError
     ├── ManifestInvalid    the manifest's shape or signer
     ├── BundleInvalid      the sealed bundle does not open
     ├── RulesInvalid       the bank's rules
+    │   └── RulesCaseFailed  compile, and decide otherwise than their cases say
     └── ModelRefused       admission said no
 """
 
@@ -85,6 +86,12 @@ class RulesInvalid(OwnerError):
             f"{len(problems)} problems", public="; ".join(f"line {p.line}: {p.text}" for p in problems[:3])
         )
         self.problems = tuple(problems)
+
+
+class RulesCaseFailed(RulesInvalid):
+    """The bank's rules compile, and a case in the file does not come out as it says."""
+
+    code = "rules_case_failed"
 
 
 @dataclass(frozen=True)

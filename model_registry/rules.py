@@ -1,4 +1,4 @@
-"""The bank's own risk rules: exclusions, cutoffs and caps over consented fields and the model's score.
+"""The bank's own risk rules: exclusions, cutoffs, caps and tables over consented fields and the model's score.
 
     version: 1
     exclusions:                                   # any true → no offer
@@ -8,175 +8,160 @@
     caps:                                         # limit = the smallest that applies; none applies → no offer
       - {name: a tenth of sales, limit: tax.declaration.sales_12m * 0.1, missing: skip}
       - {name: product, limit: 500000}
+    tables:                                       # a cap by rows; no row hits → otherwise
+      - name: by grade and score
+        hit: first                                # first | collect (all that hit: the smallest)
+        inputs: [tax.declaration.taxpayer_grade, model.score]
+        rows: |
+          M    | -          | decline
+          A, B | < 0.2      | 500000
+          -    | [0.2..0.3) | tax.declaration.sales_12m * 0.05
+        otherwise: decline                        # decline (the default) | skip | <amount>
 
-Without caps the model's output is the limit. `missing` says what happens where a field the rule reads has no value:
-`decline` (the default: no offer), `skip` (the rule is left out), or a value that stands in. Everything fails closed: an
-evaluation error, NaN, an infinite or negative limit are no offer. Pure: the worker and the bank's own tools share it.
+Where nothing can set an amount the model's output is the limit. `missing` says what happens where a field the rule
+reads has no value: `decline` (the default: no offer), `skip` (the rule is left out), or a value that stands in.
+Everything fails closed: an evaluation error, NaN, an infinite or negative limit are no offer. A limit is rounded down
+to whole yuan. Pure: the worker and the bank's own tools share it. docs/rules.md is the guide.
 """
 
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from model_registry.errors import Problem, RulesInvalid
-from model_registry.expressions import SCORE, Compiled, Compiler, Kind, Value
-from model_registry.rules_text import Problems, RuleText, Text, read_rules
+from model_registry.expressions import SCORE, Compiled, Compiler, Fused, Inputs, Kind, Value
+from model_registry.rules_compile import compile_rule
+from model_registry.rules_decide import Known, Outcome, Rule, Step, Verdict, decide_singly
+from model_registry.rules_text import FileText, read_rules
+from model_registry.rules_values import Fields
+from model_registry.rules_yaml import Problems
 
-_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
-_INTEGER = re.compile(r"-?\d{1,15}")
-_ALWAYS = Text("true", 0, 0)
-
-
-class _Declined(Exception):
-    """A rule ended the evaluation: no offer."""
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """One rule; `stand_in` is used where `missing` was a value, else None."""
-
-    group: str
-    when: Compiled
-    limit: Compiled | None
-    skip: bool
-    stand_in: Mapping[str, Value]
-
-    def inputs(self, score: float, values: Mapping[str, Value | None]) -> dict[str, Value] | None:
-        """The variables the rule reads; None = skip the rule. Raises _Declined where a missing field declines."""
-        inputs: dict[str, Value] = {}
-        for part in (self.when, self.limit):
-            if part is None:
-                continue
-            if part.reads_score:
-                inputs[SCORE] = score
-            for name in part.fields:
-                value = values.get(name)
-                if value is None:
-                    value = self.stand_in.get(name)
-                if value is None and self.skip:
-                    return None
-                if value is None:
-                    raise _Declined
-                inputs[name] = value
-        return inputs
+NO_CAP = "no cap applies"
+CHARACTERS_MAX = 64_000  # of all expressions, those made of cells too: at worst (long lists) 9 ms of a call's slot
+_PLACEHOLDERS: Mapping[Kind, Value] = {
+    Kind.NUMBER: 1.0,
+    Kind.INTEGER: 1,
+    Kind.BOOLEAN: False,
+    Kind.CATEGORY: "",
+    Kind.DATE: 1,
+}
 
 
 class Rules:
     """Compiled rules; immutable, may be used from a forked process."""
 
-    def __init__(self, rules: Sequence[_Rule]) -> None:
-        self._stops = tuple(rule for rule in rules if rule.group != "caps")
-        self._caps = tuple(rule for rule in rules if rule.group == "caps")
-        parts = [part for rule in rules for part in (rule.when, rule.limit) if part is not None]
-        self.fields = frozenset(name for part in parts for name in part.fields)  # all that any rule reads
+    def __init__(self, rules: Sequence[Rule], fields: Fields, compiler: Compiler) -> None:
+        self.rules = tuple(rules)
+        self.fields = frozenset(name for rule in rules for name in rule.fields)  # all that any rule reads
+        self.declared = fields
+        self.capped = any(rule.caps for rule in rules)
+        self._fused = Fused(compiler, [part for rule in rules for part in rule.parts()])
+        self._placeholders: Inputs = {name: _PLACEHOLDERS[fields.kind(name)] for name in self.fields}
 
-    def limit(self, score: float, values: Mapping[str, Value | None]) -> float | None:
-        """The limit in yuan before snapping, or None for no offer.
+    def limit(self, score: float, values: Known) -> int | None:
+        """The limit in whole yuan, rounded down, before levels; None = no offer.
 
         Args:
             score: the model's output.
             values: declared fields by full name; number float, integer int, boolean bool, category its code, date days
-                since 1970-01-01; None or absent = missing.
+                since 1970-01-01; None, NaN or absent = missing.
         """
-        try:
-            return self._limit(score, values)
-        except _Declined:
+        known = self._known(score, values)
+        if known is None:
             return None
-
-    def _limit(self, score: float, values: Mapping[str, Value | None]) -> float | None:
-        if math.isnan(score):  # comparisons with NaN are false, so a cutoff would let it pass
-            return None
-        for rule in self._stops:
-            inputs = rule.inputs(score, values)
-            # anything but a clean `false` declines
-            if inputs is not None and rule.when.evaluate(inputs) is not False:
+        amounts = []
+        for outcome in self._outcomes(score, known):
+            if outcome is Verdict.DECLINE:
                 return None
-        amounts = (
-            [score] if not self._caps else [a for cap in self._caps if (a := _amount(cap, score, values)) is not None]
-        )
-        if not amounts or not all(math.isfinite(a) and a >= 0 for a in amounts):
+            if outcome is not Verdict.SKIP:
+                amounts.append(outcome)
+        return self.conclude(score, amounts)
+
+    def steps(self, score: float, values: Known) -> Iterator[Step]:
+        """Rule by rule what `limit` does, up to the first that declines; for explanations and coverage."""
+        for rule in self.rules:
+            step = decide_singly(rule, score, values)
+            yield step
+            if step.outcome is Verdict.DECLINE:
+                return
+
+    def conclude(self, score: float, amounts: Sequence[float]) -> int | None:
+        """The limit where no rule declined: the smallest amount; without any rule that sets one, the score."""
+        if not self.capped:
+            return math.floor(score) if score >= 0 else None
+        return math.floor(min(amounts)) if amounts else None
+
+    def _known(self, score: float, values: Known) -> dict[str, Value] | None:
+        """The values that are there; None where one is none that a comparison could be trusted with."""
+        if not math.isfinite(score):  # comparisons with NaN are false, so a cutoff would let it pass
             return None
-        return min(amounts)
+        known = {name: value for name in self.fields if (value := values.get(name)) is not None and value == value}
+        finite = all(type(value) is not float or math.isfinite(value) for value in known.values())
+        return known if finite else None
+
+    def _outcomes(self, score: float, known: Inputs) -> Iterator[Outcome]:
+        fused = self._fused.evaluate({**self._placeholders, **known, SCORE: score})
+
+        def evaluate(part: Compiled) -> bool | float | None:
+            # what erred beside others is evaluated by itself: an error in one rule must not decide another
+            return fused[part] if part in fused else part.evaluate(inputs)
+
+        inputs = {**known, SCORE: score}
+        whole = len(known) == len(self.fields)
+        for rule in self.rules:
+            # a placeholder has no say: a rule that lacks a value is decided by its `missing`
+            if whole or not rule.absent(known):
+                yield rule.decide(evaluate)
+            else:
+                yield decide_singly(rule, score, known).outcome
 
 
-def _amount(cap: _Rule, score: float, values: Mapping[str, Value | None]) -> float | None:
-    """The cap's limit; None = the cap does not apply. Raises _Declined where it cannot be evaluated."""
-    inputs = cap.inputs(score, values)
-    if inputs is None:
-        return None
-    applies = cap.when.evaluate(inputs)
-    if applies is False:
-        return None
-    amount = cap.limit.evaluate(inputs) if cap.limit is not None else None
-    # a cap that errs must not be left out: the smallest cap may be the one that failed
-    if applies is not True or amount is None:
-        raise _Declined
-    return float(amount)
-
-
-def compile_rules(text: bytes, fields: Mapping[str, str], codes: Mapping[str, Sequence[str]] | None = None) -> Rules:
-    """Compile and type-check a rules file.
+def compile_rules(
+    text: bytes,
+    fields: Mapping[str, str],
+    codes: Mapping[str, Sequence[str]] | None = None,
+    known: Sequence[str] = (),
+) -> Rules:
+    """Compile and type-check a rules file; its cases are not run (model_registry.rules_cases does).
 
     Args:
         text: the file's bytes; empty = no rules.
         fields: declared fields, full name → number | integer | boolean | category | date.
-        codes: code lists of category fields, to check stand-in values; fields without one are not checked.
+        codes: code lists of category fields, to check values; fields without one are not checked.
+        known: names of fields that could be declared, for hints.
 
     Raises:
         RulesInvalid: with every problem found, at its line and column.
     """
     problems = Problems()
-    raw = read_rules(text, problems) if text.strip() else []
-    try:
-        kinds = {name: Kind(kind) for name, kind in fields.items()}
-    except ValueError:
-        raise RulesInvalid([Problem(0, 0, "a declared field has an unknown type")]) from None
-    compiler = Compiler(kinds)
-    rules = [_compile(rule, compiler, kinds, codes or {}, problems) for rule in raw]
+    rules, _, _ = compile_text(text, fields, codes, known, problems)
     if problems.found:
         raise RulesInvalid(problems.found)
-    return Rules([rule for rule in rules if rule is not None])
+    return rules
 
 
-def _compile(
-    rule: RuleText,
-    compiler: Compiler,
-    kinds: Mapping[str, Kind],
-    codes: Mapping[str, Sequence[str]],
+def compile_text(
+    text: bytes,
+    fields: Mapping[str, str],
+    codes: Mapping[str, Sequence[str]] | None,
+    known: Sequence[str],
     problems: Problems,
-) -> _Rule | None:
-    when = compiler.compile(rule.when or _ALWAYS, wanted="condition")
-    limit = compiler.compile(rule.limit, wanted="amount") if rule.limit is not None else None
-    for outcome in (when, limit):
-        if isinstance(outcome, list):
-            problems.found.extend(outcome)
-    if isinstance(when, list) or isinstance(limit, list):
-        return None
-    used = sorted({*when.fields, *(limit.fields if limit else ())})
-    keyword = rule.missing.value if rule.missing else "decline"
-    stand_in: dict[str, Value] = {}
-    if rule.missing is not None and keyword not in ("decline", "skip"):
-        stand_in = _stand_ins(rule.missing, used, kinds, codes, problems)
-    return _Rule(rule.group, when, limit, keyword == "skip", stand_in)
+) -> tuple[Rules, FileText, Compiler]:
+    """The rules, the file as it is written, and what compiled it; not to be used where there are problems."""
+    try:
+        declared = Fields({name: Kind(kind) for name, kind in fields.items()}, _lists(fields, codes))
+    except ValueError:
+        raise RulesInvalid([Problem(0, 0, "a declared field has an unknown type")]) from None
+    file = read_rules(text, problems) if text.strip() else FileText()
+    compiler = Compiler(declared.kinds, known)
+    compiled = [compile_rule(rule, compiler, declared, problems) for rule in file.rules]
+    rules = [rule for rule in compiled if rule]
+    if sum(len(part.source) for rule in rules for part, _ in rule.parts()) > CHARACTERS_MAX:
+        problems.put(
+            Problem(0, 0, f"more than {CHARACTERS_MAX} characters of expressions", "simplify, or split tables")
+        )
+    # not fused where something is wrong: nothing of it is run
+    return Rules([] if problems.found else rules, declared, compiler), file, compiler
 
 
-def _stand_ins(
-    text: Text, used: Sequence[str], kinds: Mapping[str, Kind], codes: Mapping[str, Sequence[str]], problems: Problems
-) -> dict[str, Value]:
-    values = {name: _literal(text.value, kinds[name], codes.get(name)) for name in used}
-    for name, value in values.items():
-        if value is None:
-            what = f"the value for missing does not fit the {kinds[name].value} field {name}"
-            problems.found.append(Problem(text.line, text.column, what, "use decline, skip, or split the rule"))
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _literal(text: str, kind: Kind, codes: Sequence[str] | None) -> Value | None:
-    if kind is Kind.BOOLEAN:
-        return {"true": True, "false": False}.get(text)
-    if kind is Kind.CATEGORY:
-        return text if codes is None or text in codes else None
-    if kind is Kind.NUMBER:
-        return float(text) if _NUMBER.fullmatch(text) else None
-    return int(text) if _INTEGER.fullmatch(text) else None
+def _lists(fields: Mapping[str, str], codes: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:
+    return {name: found for name, found in (codes or {}).items() if fields.get(name) == Kind.CATEGORY}

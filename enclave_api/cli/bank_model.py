@@ -1,4 +1,4 @@
-"""For banks: a model made ready and handed in: example, convert, lint, seal, submit."""
+"""For banks: a model made ready and handed in: example, convert, seal, submit."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ from enclave_api.cli.bank_evidence import (
     point_in_time,
 )
 from enclave_api.cli.bank_versions import show_version
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show, table
+from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show
 
 app = typer.Typer()
 
@@ -74,31 +74,6 @@ def convert(
         made = from_lightgbm(load_booster(model), client.fields(names))
         path = write_offer(out, made, Offer(product, grid, text), [])
         show({"offer": str(path), "model bytes": len(made.onnx), "fields": len(names)}, False)
-
-
-@app.command("lint-rules")
-def lint_rules(
-    offer: Annotated[Path, typer.Argument(help="offer.yaml; its rules are compiled over its fields.")],
-    as_: AsOption,
-    server: ServerOption = DEFAULT_SERVER,
-) -> None:
-    """Compile and type-check the rules: line, column, what is wrong, what to write instead."""
-    from enclave_api.cli.offer_file import read_offer
-    from enclave_api.client.bank import Bank
-    from model_registry.errors import RulesInvalid
-    from model_registry.rules import compile_rules
-
-    with plain_errors(), Bank.connect(server, as_) as client:
-        model, terms, _ = read_offer(offer, client.fields)
-        fields = {f.name: f.type for f in model.fields}
-        try:
-            compile_rules(terms.rules.encode(), fields, {f.name: f.codes for f in model.fields})
-        except RulesInvalid as error:
-            table(
-                ("line", "column", "text", "hint"), [(p.line, p.column, p.text, p.hint) for p in error.problems], False
-            )
-            fail(error.code, f"{len(error.problems)} problems in the rules")
-        show({"rules": "compile", "fields": len(fields)}, False)
 
 
 @app.command()

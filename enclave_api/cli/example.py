@@ -6,6 +6,7 @@ that travels as text and with missing values.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,17 +44,7 @@ SKLEARN_FIELDS = (
     "electricity.usage.usage_12m",
 )
 
-RULES = """\
-# The bank's own rules; limit = the smallest cap, then the next level below.
-version: 1
-exclusions:
-  - {name: sued more than twenty times, when: public_credit.judicial.defendant_12m > 20, missing: skip}
-cutoffs:
-  - {name: too likely to default, when: model.score > 0.35}
-caps:
-  - {name: a tenth of declared sales, limit: tax.declaration.sales_12m * 0.1, missing: decline}
-  - {name: by risk, limit: 3000000.0 * (1.0 - model.score * 2.5)}
-"""
+RULES = Path(__file__).with_name("example_rules.yaml").read_text()
 
 
 @dataclass(frozen=True)

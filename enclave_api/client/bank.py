@@ -33,6 +33,7 @@ from model_registry.bundle import RecipientKey, Sample, SealedBundle, digests_of
 from model_registry.convert import Converted, FieldSpec
 from model_registry.manifest import Manifest, make_manifest, sign_manifest
 from model_registry.rules import compile_rules
+from model_registry.rules_cases import check_rules
 from sandbox.gate import snap
 
 Row = Mapping[str, float | int | bool | str | None]
@@ -75,9 +76,12 @@ def own_limits(offer: Offer, fields: Sequence[FieldSpec]) -> Callable[[Row, floa
         RulesInvalid: the rules do not compile.
     """
     rules = compile_rules(offer.rules.encode(), {f.name: f.type for f in fields}, {f.name: f.codes for f in fields})
+    numbers = {f.name for f in fields if f.type == "number"}
 
     def limit(row: Row, score: float) -> int:
-        amount = rules.limit(score, row)
+        # 5 is 5.0 in a bank's own row; the vault hands out nothing but floats for numbers
+        typed = {n: float(v) if n in numbers and isinstance(v, int) else v for n, v in row.items()}
+        amount = rules.limit(score, typed)
         return snap(0.0 if amount is None else amount, offer.levels)
 
     return limit
@@ -158,10 +162,11 @@ class Bank(Client):
             evidence_policy: SHA-256, hex, of the policy file that the enclave was judged by; the manifest names it.
 
         Raises:
-            ManifestInvalid, RulesInvalid, BundleInvalid: before anything is sent.
+            ManifestInvalid, RulesInvalid, RulesCaseFailed, BundleInvalid: before anything is sent.
         """
         rules = offer.rules.encode()
-        compile_rules(rules, {f.name: f.type for f in model.fields}, {f.name: f.codes for f in model.fields})
+        kinds, codes = {f.name: f.type for f in model.fields}, {f.name: f.codes for f in model.fields}
+        check_rules(rules, kinds, codes, lambda yuan: snap(yuan, offer.levels))
         content = encode_content(model.onnx, rules, samples)
         manifest = draft_manifest(model, offer, recipient, content, evidence_policy)
         return seal_bundle(content, sign_manifest(manifest, self.credentials.signing_key()), [recipient])

@@ -21,7 +21,8 @@ from heixia.registry.v1 import bundle_pb2
 
 from model_registry.admission import admit
 from model_registry.errors import ModelRefused, Reason, RulesInvalid
-from model_registry.rules import Rules, compile_rules
+from model_registry.rules import Rules
+from model_registry.rules_cases import check_rules
 from sandbox.gate import snap
 from sandbox.jail.contract import Contract, Vector, contract_of, parse_contract, trial_rows
 from sandbox.jail.measure import MEMORY_BYTES_MAX, RUN_CPU_US_MAX, allocated_bytes, clock_ms, cpu_us
@@ -234,10 +235,10 @@ def _rules(text: bytes, contract: Contract | None) -> tuple[Rules | None, list[R
     kinds = {field.name: field.kind for field in contract.fields}
     codes = {field.name: field.codes for field in contract.fields if field.kind == "category"}
     try:
-        return compile_rules(text, kinds, codes), []
+        return check_rules(text, kinds, codes, lambda yuan: snap(yuan, contract.levels)), []
     except RulesInvalid as error:
         places = [(f"rules {p.line}:{p.column}", f"{p.text}; {p.hint}" if p.hint else p.text) for p in error.problems]
-        return None, [Reason("rules_invalid", where, text) for where, text in places]
+        return None, [Reason(error.code, where, text) for where, text in places]
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from model_registry.errors import Problem, RulesInvalid
 from model_registry.rules import Rules, compile_rules
-from model_registry.rules_text import RULES_BYTES_MAX
+from model_registry.rules_yaml import RULES_BYTES_MAX
 
 FIELDS = {
     "tax.arrears.count_12m": "integer",
@@ -62,8 +63,8 @@ def test_the_limit_is_the_smallest_cap_that_applies() -> None:
 
 def test_without_caps_the_output_is_the_limit() -> None:
     """A model that predicts yuan needs no cap; without rules at all likewise."""
-    assert compile_rules(b"", FIELDS).limit(1234.5, {}) == 1234.5
-    assert rules("version: 1\ncutoffs: [{name: a, when: model.score < 10.0}]").limit(1234.5, {}) == 1234.5
+    assert compile_rules(b"", FIELDS).limit(1234.5, {}) == 1234
+    assert rules("version: 1\ncutoffs: [{name: a, when: model.score < 10.0}]").limit(1234.5, {}) == 1234
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, -1.0])
@@ -125,6 +126,59 @@ def test_a_limit_is_finite_and_not_negative(score: float, sales: float | None, c
     assert limit is None or (math.isfinite(limit) and 0 <= limit <= 1000)
 
 
+def test_a_limit_is_rounded_down_to_whole_yuan() -> None:
+    """Before levels, whatever it was: nothing is rounded up into an offer."""
+    assert one("caps", "limit: 99.999").limit(0.5, {}) == 99
+    assert one("caps", f"limit: '{SALES} / 3.0'").limit(0.5, {SALES: 100.0}) == 33
+    assert one("caps", "limit: 0.9").limit(0.5, {}) == 0
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, "5", "x" * 10**6, b"5", [5.0], {}, 10**400])
+def test_a_value_that_is_none_of_its_field_declines(value: object) -> None:
+    """Infinities, texts where numbers belong, and what no vault hands out: no offer, and no exception."""
+    values: dict[str, Any] = {SALES: value}
+    for made in (one("exclusions", f"when: {SALES} > 9.0"), one("caps", f"limit: '{SALES} * 1.0'")):
+        assert made.limit(0.5, values) is None
+        assert made.limit(0.5, {SALES: 5.0}) is not None
+
+
+def test_a_number_that_is_not_there_is_missing() -> None:
+    """NaN, which every comparison finds false, must not read as `not excluded`."""
+    assert one("exclusions", f"when: {SALES} > 9.0").limit(0.5, {SALES: math.nan}) is None
+    assert one("exclusions", f"when: {SALES} > 9.0, missing: skip").limit(0.5, {SALES: math.nan}) == 100
+    assert one("exclusions", f"when: {SALES} > 9.0, missing: 10").limit(0.5, {SALES: math.nan}) is None
+
+
+@pytest.mark.parametrize("text", ["", "x" * 10**6, "\0", "\ud800", "行业" * 1000, '"', "retail\n"])
+def test_texts_that_nobody_expects_are_compared_or_decline(text: str) -> None:
+    """Long, empty, broken and foreign texts: operations on them give a limit or none, never an exception."""
+    for what in ("startsWith", "endsWith", "contains"):
+        made = one("exclusions", f"when: 'market.company.industry.{what}(\"retail\")'")
+        assert made.limit(0.5, {"market.company.industry": text}) in (None, 100)
+    sized = one("exclusions", "when: size(market.company.industry) > 10")
+    assert sized.limit(0.5, {"market.company.industry": text}) == (None if len(text) > 10 or text == "\ud800" else 100)
+
+
+@pytest.mark.parametrize("expression", [f"double({COUNT}) / 0.0 > 1.0", f"int({SALES}) > 0", f"{COUNT} % 0 == 0"])
+def test_what_cannot_be_computed_declines_where_it_counts(expression: str) -> None:
+    """Division by zero, a number beyond the integers, a remainder of nothing: declined, where it is asked at all."""
+    values = {COUNT: 1, SALES: 1e300}
+    assert one("exclusions", f"when: '{expression}'").limit(0.5, values) is None
+    assert one("exclusions", f"when: 'model.score > 9.0 && {expression}'").limit(0.5, values) == 100
+
+
+def test_an_error_in_one_rule_decides_no_other() -> None:
+    """Rules are evaluated together; beside an error the others still say what they said."""
+    text = "version: 1\ncaps:\n  - {name: a, when: 'model.score > 9.0 && 1 / tax.arrears.count_12m > 0', limit: 5}\n"
+    beside = text + f"  - {{name: b, when: '1 / {COUNT} > 0', limit: 7, missing: skip}}\n  - {{name: c, limit: 9}}\n"
+    assert rules(beside).limit(0.5, {COUNT: 1}) == 7
+    assert rules(beside).limit(0.5, {COUNT: 0}) is None
+    harmless = (
+        text + "  - {name: c, limit: 9}\n  - {name: d, when: 'false && 1 / tax.arrears.count_12m > 0', limit: 1}\n"
+    )
+    assert rules(harmless).limit(0.5, {COUNT: 0}) == 9
+
+
 def test_problems_have_places_and_hints() -> None:
     """The line and column are those of the mistake in the file, and mixing int with double gets a hint."""
     found = problems(f"version: 1\ncutoffs:\n  - name: a\n    when: {SALES} > 1\n")
@@ -132,6 +186,35 @@ def test_problems_have_places_and_hints() -> None:
     assert "1.0" in found[0].hint
     quoted = problems("version: 1\ncutoffs:\n  - name: a\n    when: 'foo > 1'\n")
     assert (quoted[0].line, quoted[0].column) == (4, 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "hint"),
+    [
+        ("version: 1\ncutoffs:\n  - name: 行业\n    when: tax.declaration.sale_12m > 1.0\n", (4, 11), "sales_12m?"),
+        ("version: 1\ncutoffs:\n  - name: 甲\n    when: true || sales_12m > 1.0\n", (4, 19), f"mean {SALES}?"),
+        ("version: 1\ncutoffs: [{name: 销售, when: model.scor > 1.0}]\n", (2, 28), "model.score?"),
+        ("version: 1\ncutoffs:\n  - name: a\n    when: |\n      true ||\n        foo > 1\n", (6, 9), ""),
+        ("version: 1\ncutoffs:\n  - name: a\n    when: |\n      // 注释\n      model.score > 1\n", (6, 19), "1.0"),
+        ("version: 1\ncutoffs:\n  - name: a\n    when: 'market.company.industry == \"中文\" && foo'\n", (4, 47), ""),
+        ("# 中文 😀\nversion: 1\n甲: []\n", (3, 1), "known here"),
+        ("version: 1\ncaps: [{name: 上限, limit: 1, missing: soon, 未知: 2}]\n", (2, 44), "limit"),
+        ("version: 1\ncutoffs:\n  - {name: a, when: '[1].exists(x, x > 1)'}\n", (3, 26), "available: "),
+    ],
+)
+def test_places_are_right(text: str, place: tuple[int, int], hint: str) -> None:
+    """Line and column from 1, in characters, also behind Chinese, in blocks, and for names that are nearly right."""
+    found = problems(text)[0]
+    assert (found.line, found.column) == place, found
+    assert hint in found.hint
+
+
+def test_a_field_of_the_catalogue_that_is_not_declared_is_named_so() -> None:
+    """A bank that forgot to declare a field is told that, not that there is no such field."""
+    text = b"version: 1\ncutoffs: [{name: a, when: customs.trade.amount > 1.0}]\n"
+    with pytest.raises(RulesInvalid) as refused:
+        compile_rules(text, FIELDS, known=["customs.trade.amount"])
+    assert "not a field of the manifest" in refused.value.problems[0].text
 
 
 def test_all_problems_are_reported_together() -> None:
@@ -146,7 +229,7 @@ def test_all_problems_are_reported_together() -> None:
         "version: 2",
         "caps: []",
         "version: 1\nversion: 1",
-        "version: 1\ntables: []",
+        "version: 1\ntables: 3",
         "version: 1\nnonsense: []",
         "version: 1\ncaps: 3",
         "version: 1\ncaps: [3]",
@@ -208,7 +291,7 @@ def test_what_is_outside_the_allowed_part_of_cel_is_refused(expression: str) -> 
 def test_sizes_are_bounded() -> None:
     """Bytes, number of rules and length of an expression."""
     assert problems(b"#" * (RULES_BYTES_MAX + 1))
-    assert problems("version: 1\ncaps:\n" + "".join(f"  - {{name: r{i}, limit: 1}}\n" for i in range(201)))
+    assert problems("version: 1\ncaps:\n" + "".join(f"  - {{name: r{i}, limit: 1}}\n" for i in range(301)))
     assert problems(f"version: 1\ncutoffs: [{{name: a, when: 'true{' ' * 2000}'}}]")
 
 

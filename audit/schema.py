@@ -43,7 +43,7 @@ from audit.errors import (
     ServiceError,
 )
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 BUSY_TIMEOUT_MS: Final = 2_000  # longer than any transaction of ours; shorter than a caller's patience
 FORGET_WAIT_MS: Final = 200  # for readers, while no one can write
 WRITER: Final = "heixia_writer"  # execution option of a connection whose transactions take the write lock at once

@@ -10,12 +10,9 @@ from heixia.audit.v1 import audit_pb2
 from heixia.catalog.v1 import catalog_pb2
 from heixia.consent.v1 import consent_pb2
 from heixia.precredit.v1 import precredit_pb2
-from heixia.registry.v1 import registry_pb2
 
 from enclave_api.attestation.evidence import Evidence
 from enclave_api.errors import RequestInvalid
-from model_registry.lifecycle import State as VersionState
-from model_registry.version_rows import Version
 from sandbox.calls import Answer
 from sandbox.consent_life import State as ConsentState
 from sandbox.consent_store import ConsentRecord
@@ -105,24 +102,6 @@ def limit_response(answer: Answer) -> precredit_pb2.RequestLimitResponse:
     made.limit.units = answer.limit
     made.padding = bytes(target - made.ByteSize() - 3)  # less its tag and two-byte length: it has 140 to 1,200 bytes
     return made
-
-
-def version(domain: Version) -> registry_pb2.Version:
-    """A version."""
-    return registry_pb2.Version(
-        version=domain.version,
-        state=_version_state(domain.state),
-        bundle_hash=domain.bundle_hash,
-        manifest_hash=domain.manifest_hash,
-        submitted_by=domain.submitted_by,
-        submitted_at=timestamp(datetime.fromtimestamp(domain.submitted_at / 1000, UTC)),
-        approved_by=domain.approved_by,
-        reasons=[registry_pb2.Reason(code=r.code, where=r.where, text=r.text) for r in domain.reasons],
-    )
-
-
-def _version_state(state: VersionState) -> registry_pb2.VersionState.ValueType:
-    return registry_pb2.VersionState.Value(f"VERSION_STATE_{state.name}")
 
 
 def consent(domain: ConsentRecord) -> consent_pb2.Consent:

@@ -84,6 +84,7 @@ CATALOG: dict[str, Line] = {
     "product_unknown": Line(S.NOT_FOUND, "No such product, or it has no champion yet."),
     "transition_refused": Line(S.FAILED_PRECONDITION, "The version's state does not allow that"),
     "four_eyes_required": Line(S.PERMISSION_DENIED, "Four eyes are required"),
+    "quota_reached": Line(S.RESOURCE_EXHAUSTED, "Your institution keeps as much here as one may; nothing was stored"),
     # consents
     "consent_invalid": Line(S.INVALID_ARGUMENT, "The consent is refused"),
     "consent_unknown": Line(S.NOT_FOUND, "No such consent."),

@@ -25,7 +25,9 @@ from enclave_api.attestation.evidence import NONCE_BYTES, Evidence
 from enclave_api.attestation.hardware import Material
 from enclave_api.attestation.policy import Policy
 from enclave_api.attestation.verify import Verdict, verify_evidence
+from enclave_api.client.champion import Champion, stamp
 from enclave_api.client.connection import UPLOAD_TIMEOUT_S, Client
+from enclave_api.client.new_rules import NewRules, declared
 from enclave_api.client.server_certificate import key_hash
 from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import ConnectionFailed, EvidenceRefused
@@ -176,6 +178,27 @@ class Bank(Client):
         stub = registry_pb2_grpc.RegistryServiceStub(self.channel)
         return self.call(stub.SubmitVersion, _parts(bundle), UPLOAD_TIMEOUT_S).version
 
+    def replace_rules(self, version: str, new: NewRules, recipient: RecipientKey) -> pb.Version:
+        """Seals new rules for a version's model and submits them as the product's next version, to be approved as any.
+
+        Args:
+            version: whose model they are for, `<institution>/<product>@<n>`.
+            new: the rules, and what else changes.
+            recipient: the enclave's key.
+
+        Raises:
+            RulesInvalid, ManifestInvalid, SignatureInvalid, BundleInvalid: before anything is sent.
+            Refused: with the reasons.
+        """
+        told = self.call(self._stub.GetVersion, pb.GetVersionRequest(version=version))
+        key = self.credentials.signing_key()
+        before = declared(told.manifest_jws, version, key)
+        fields = self.fields(before.field_names)
+        compile_rules(new.rules.encode(), {f.name: f.type for f in fields}, {f.name: f.codes for f in fields})
+        bundle = seal_bundle(new.content(), sign_manifest(new.manifest(before, recipient), key), [recipient])
+        request = pb.ReplaceRulesRequest(version=version, header=_header(bundle), ciphertext=bundle.ciphertext)
+        return self.call(self._stub.ReplaceRules, request, UPLOAD_TIMEOUT_S).version
+
     def approve(self, version: str) -> pb.Version:
         """Approves a version that a colleague submitted."""
         return self.call(self._stub.ApproveVersion, pb.ApproveVersionRequest(version=version)).version
@@ -184,9 +207,9 @@ class Bank(Client):
         """Makes an approved version champion."""
         return self.call(self._stub.PromoteVersion, pb.PromoteVersionRequest(version=version)).version
 
-    def rollback(self, product: str) -> pb.Version:
-        """Makes the champion before this one champion again."""
-        return self.call(self._stub.RollbackProduct, pb.RollbackProductRequest(product=product)).version
+    def rollback(self, product: str, to: str = "") -> pb.Version:
+        """Makes an earlier version champion again: the one named, or the champion before this one."""
+        return self.call(self._stub.RollbackProduct, pb.RollbackProductRequest(product=product, to=to)).version
 
     def suspend(self, version: str, reason: str) -> pb.Version:
         """Stops a version at once."""
@@ -207,6 +230,21 @@ class Bank(Client):
     def versions(self, product: str) -> list[pb.Version]:
         """A product's versions, oldest first."""
         return list(self.call(self._stub.ListVersions, pb.ListVersionsRequest(product=product)).versions)
+
+    def champion(self, product: str, at: datetime | None = None) -> Champion:
+        """Who was champion at a time (None = now), with the log's proof; an empty version where there was none."""
+        answer = self.call(self._stub.GetChampion, pb.GetChampionRequest(product=product, at=stamp(at)))
+        return Champion.of(answer, product, at)
+
+    def history(self, product: str) -> Iterator[pb.VersionChange]:
+        """Every change of a product's versions, newest first."""
+        token = ""
+        while True:
+            request = pb.ListVersionChangesRequest(product=product, page_token=token)
+            answer = self.call(self._stub.ListVersionChanges, request)
+            yield from answer.changes
+            if not (token := answer.next_page_token):
+                return
 
     @property
     def _stub(self) -> registry_pb2_grpc.RegistryServiceStub:
@@ -235,9 +273,12 @@ def draft_manifest(
 
 
 def _parts(bundle: SealedBundle) -> Iterator[pb.SubmitVersionRequest]:
-    header = pb.BundleHeader(
-        manifest_jws=bundle.manifest_jws, sealed_keys=bundle.sealed_keys, ciphertext_bytes=len(bundle.ciphertext)
-    )
-    yield pb.SubmitVersionRequest(header=header)
+    yield pb.SubmitVersionRequest(header=_header(bundle))
     for start in range(0, len(bundle.ciphertext), CHUNK_BYTES_MAX):
         yield pb.SubmitVersionRequest(chunk=bundle.ciphertext[start : start + CHUNK_BYTES_MAX])
+
+
+def _header(bundle: SealedBundle) -> pb.BundleHeader:
+    return pb.BundleHeader(
+        manifest_jws=bundle.manifest_jws, sealed_keys=bundle.sealed_keys, ciphertext_bytes=len(bundle.ciphertext)
+    )

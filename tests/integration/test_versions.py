@@ -106,7 +106,7 @@ async def _submitted(service: Service, bundle: SealedBundle, outcome: Exception 
     """Submits; the inspection raises the outcome, or hangs and the caller leaves. Returns the version's name."""
     began = asyncio.Event()
 
-    async def inspect(_: Manifest, __: bytes) -> Sequence[Reason]:
+    async def inspect(_: Manifest, __: bytes, ___: bytes) -> Sequence[Reason]:
         began.set()
         if outcome is not None:
             raise outcome
@@ -171,7 +171,7 @@ async def test_a_caller_who_leaves_at_the_commit_leaves_a_judged_version(stage: 
     async with AsyncExitStack() as stack:
         service = await build(room.home, OPTIONS, stack, lambda _: None)
 
-        async def inspect(_: Manifest, __: bytes) -> Sequence[Reason]:
+        async def inspect(_: Manifest, __: bytes, ___: bytes) -> Sequence[Reason]:
             return []
 
         task = asyncio.create_task(service.registry.submit(sealed(stage), "zhongyuan", str(ALICE), inspect))

@@ -220,11 +220,6 @@ def evidence(domain: Evidence) -> attestation_pb2.Evidence:
     )
 
 
-def evidence_from(wire: attestation_pb2.Evidence) -> Evidence:
-    """Evidence from the wire; nothing in it is believed before it is verified."""
-    return Evidence(wire.claims, wire.format, wire.report, tuple(wire.certificates))
-
-
 def entry(index: int, body: bytes) -> audit_pb2.Entry:
     """A log entry."""
     return audit_pb2.Entry(index=index, body=body)

@@ -28,6 +28,7 @@ class Part:
         else:
             holder.command(name)(found)
         made: Any = get_command(holder)
+        _keep_examples(made)
         return made.commands[name]
 
 
@@ -77,6 +78,17 @@ class _Loaded(Mapping[str, Any]):
 def first_sentence(command: Any) -> str:
     """Of a command's help."""
     return str(command.get_short_help_str(1000))
+
+
+def _keep_examples(command: Any) -> None:
+    """Marks paragraphs of commands to type, so that they are printed as they stand and not filled as text is."""
+    parts = [
+        f"\b\n{part}" if part.startswith((" ", "heixia ", "Example: ")) else part
+        for part in (command.help or "").split("\n\n")
+    ]
+    command.help = "\n\n".join(parts)
+    for inner in getattr(command, "commands", {}).values():
+        _keep_examples(inner)
 
 
 def plain_app(**settings: Any) -> typer.Typer:

@@ -20,7 +20,6 @@ from heixia.registry.v1 import registry_pb2 as pb
 from heixia.registry.v1 import registry_pb2_grpc
 
 from audit.event import format_time
-from enclave_api import converters
 from enclave_api.attestation.evidence import NONCE_BYTES, Evidence
 from enclave_api.attestation.hardware import Material
 from enclave_api.attestation.policy import Policy
@@ -29,8 +28,8 @@ from enclave_api.client.champion import Champion, stamp
 from enclave_api.client.connection import UPLOAD_TIMEOUT_S, Client
 from enclave_api.client.new_rules import NewRules, declared
 from enclave_api.client.server_certificate import key_hash
-from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import ConnectionFailed, EvidenceRefused
+from enclave_api.wire_limits import CHUNK_BYTES_MAX
 from model_registry.bundle import RecipientKey, Sample, SealedBundle, digests_of, encode_content, seal_bundle
 from model_registry.convert import Converted, FieldSpec
 from model_registry.manifest import Manifest, make_manifest, sign_manifest
@@ -134,7 +133,7 @@ class Bank(Client):
                 raise
             reason = "TLS key = connection: the server's certificate changed between the handshake and the channel"
             raise EvidenceRefused("pinned", public=reason) from error
-        return Asked(converters.evidence_from(answer.evidence), nonce, key_hash(certificate))
+        return Asked(_evidence(answer.evidence), nonce, key_hash(certificate))
 
     def fields(self, names: Sequence[str]) -> list[FieldSpec]:
         """What the catalogue says of the named fields; raises Refused where there is none."""
@@ -249,6 +248,11 @@ class Bank(Client):
     @property
     def _stub(self) -> registry_pb2_grpc.RegistryServiceStub:
         return registry_pb2_grpc.RegistryServiceStub(self.channel)
+
+
+def _evidence(wire: attestation_pb2.Evidence) -> Evidence:
+    """Evidence from the wire; nothing in it is believed before it is verified."""
+    return Evidence(wire.claims, wire.format, wire.report, tuple(wire.certificates))
 
 
 def draft_manifest(

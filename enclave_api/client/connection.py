@@ -10,9 +10,9 @@ import grpc
 
 from audit.errors import HeixiaError
 from enclave_api.client.server_certificate import as_pem, take_certificate
-from enclave_api.config import MESSAGE_BYTES_MAX
 from enclave_api.error_catalog import CODE_KEY
 from enclave_api.errors import ConnectionFailed, CredentialsMissing
+from enclave_api.wire_limits import MESSAGE_BYTES_MAX
 from model_registry.signing import SigningKey, load_signing_key
 
 CALL_TIMEOUT_S = 30.0

@@ -9,7 +9,7 @@ from heixia.catalog.v1 import catalog_pb2_grpc
 from heixia.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from enclave_api.client.connection import UPLOAD_TIMEOUT_S, Client
-from enclave_api.config import CHUNK_BYTES_MAX
+from enclave_api.wire_limits import CHUNK_BYTES_MAX
 from sandbox.vault.catalog import Dataset
 from sandbox.vault.datasets import layout_hash
 

@@ -7,11 +7,11 @@ from heixia.registry.v1 import registry_pb2 as pb
 from heixia.registry.v1 import registry_pb2_grpc as rpc
 
 from enclave_api import converters, version_converters
-from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import RequestInvalid
 from enclave_api.identity import Principal
 from enclave_api.interceptors import Context, caller
 from enclave_api.uploads import Uploads, timed
+from enclave_api.wire_limits import CHUNK_BYTES_MAX
 from model_registry.bundle import CIPHERTEXT_BYTES_MAX, SealedBundle
 from model_registry.registry import Registry
 from model_registry.version_history import Reign

@@ -26,9 +26,9 @@ from enclave_api.access_policy import POLICY
 from enclave_api.cli.example import FIELDS, LEVELS
 from enclave_api.client.bank import Bank
 from enclave_api.client.connection import Client, Refused, wire_errors
-from enclave_api.config import CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX
 from enclave_api.error_catalog import CATALOG
 from enclave_api.identity import Principal, Role
+from enclave_api.wire_limits import CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX
 from model_registry.bundle import CIPHERTEXT_BYTES_MAX
 from tests.integration.conftest import PRODUCT, Stage
 from tests.room import Room, datasets_of, refused

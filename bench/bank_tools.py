@@ -1,18 +1,15 @@
 """The bank's own tools: how soon commands print, how long evidence takes to verify, what rules cost a call."""
 
-import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
-from heixia.attestation.v1 import attestation_pb2, attestation_pb2_grpc
-
 from bench.report import Figure
-from enclave_api.attestation.evidence import Evidence
-from enclave_api.attestation.policy import verify_evidence
+from enclave_api.attestation.verify import Verdict, verify_evidence
 from enclave_api.cli.example import Example
 from enclave_api.cli.room import ACCEPT, ALICE, Room
 from enclave_api.client.bank import Row
@@ -67,14 +64,15 @@ def _started(command: Sequence[str]) -> float:
 
 def verification(room: Room) -> Iterator[Figure]:
     """Evidence of this enclave, verified again and again; beside it the one signature that its vendor would make."""
-    nonce = os.urandom(32)
-    stub = attestation_pb2_grpc.AttestationServiceStub(room.alice.channel)
-    wire = stub.GetEvidence(attestation_pb2.GetEvidenceRequest(nonce=nonce)).evidence
-    evidence = Evidence(wire.claims, wire.format, wire.report, tuple(wire.certificates))
-    if not verify_evidence(evidence, nonce, ACCEPT).accepted:
-        raise RuntimeError("the evidence of the enclave measured is not accepted")
-    took = _micros(lambda: verify_evidence(evidence, nonce, ACCEPT), VERIFIED) / 1000
-    note = f"{evidence.format} evidence, every step that it has"
+    asked = room.alice.ask_evidence()
+
+    def verify() -> Verdict:
+        now = datetime.now(UTC)
+        return verify_evidence(asked.evidence, asked.nonce, ACCEPT, at=now, tls_key_hash=asked.tls_key_hash)
+
+    verify().require()
+    took = _micros(verify, VERIFIED) / 1000
+    note = f"{asked.evidence.format} evidence, every step that it has"
     yield Figure("verify_evidence_ms", took, "ms", note, bar=10)
 
 

@@ -31,9 +31,9 @@ def champion(
 
     from audit.event import format_time
     from enclave_api.cli.audit_source import moment
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         asked = moment(at, datetime.now(UTC))
         then = None if asked is None else datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=asked)
         found = client.champion(product, then)
@@ -86,9 +86,9 @@ def history(
     """List what happened to a product's versions, newest first: when, what, by whom, and the entry that says so."""
     from itertools import islice
 
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         rows = [
             (
                 one.index,

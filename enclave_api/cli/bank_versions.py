@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from enclave_api.cli.bank_evidence import AcceptOption, evidence_policy
+from enclave_api.cli.bank_evidence import (
+    AcceptOption,
+    AtOption,
+    CertsOption,
+    EvidencePolicyOption,
+    chosen_policy,
+    load_certs,
+    point_in_time,
+)
 from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show, table
 
 app = typer.Typer()
@@ -19,9 +27,9 @@ def approve(
     as_: AsOption, version: VersionArgument, server: ServerOption = DEFAULT_SERVER, as_json: JsonOption = False
 ) -> None:
     """Approve a version that a colleague submitted."""
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         show_version(client.approve(version), as_json)
 
 
@@ -30,9 +38,9 @@ def promote(
     as_: AsOption, version: VersionArgument, server: ServerOption = DEFAULT_SERVER, as_json: JsonOption = False
 ) -> None:
     """Make an approved version champion from the next call on."""
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         show_version(client.promote(version), as_json)
 
 
@@ -50,9 +58,9 @@ def rollback(
 
     heixia bank rollback zhongyuan/quick-loan --to zhongyuan/quick-loan@1
     """
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         show_version(client.rollback(product, to), as_json)
 
 
@@ -69,7 +77,10 @@ def replace_rules(
         Path | None, typer.Option(help="Parity samples under the new rules, as `heixia bank seal` takes them.")
     ] = None,
     comment: Annotated[str | None, typer.Option(help="For the manifest; default: as before.")] = None,
+    policy: EvidencePolicyOption = None,
     accept_simulated: AcceptOption = False,
+    at: AtOption = "",
+    certs: CertsOption = None,
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,6 +97,7 @@ def replace_rules(
     if rules is None and offer is None:
         raise typer.BadParameter("give --rules FILE, or --offer offer.yaml whose rules are taken")
     with plain_errors(), Bank.connect(server, as_) as client:
+        chosen, time, material = chosen_policy(policy, accept_simulated), point_in_time(at), load_certs(certs)
         model, terms, _ = read_offer(offer, client.fields) if offer else (None, None, None)
         new = NewRules(
             rules=rules.read_text() if rules else terms.rules if terms else "",
@@ -93,8 +105,9 @@ def replace_rules(
             samples=read_samples(samples) if samples else (),
             comment=comment,
             model=model,
+            evidence_policy=chosen.digest or None,
         )
-        recipient = client.verify_enclave(evidence_policy(accept_simulated)).recipient()
+        recipient = client.verify_enclave(chosen.policy, at=time, material=material).recipient()
         show_version(client.replace_rules(version, new, recipient), as_json)
 
 
@@ -106,9 +119,9 @@ def suspend(
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Stop a version at once."""
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         show_version(client.suspend(version, reason), False)
 
 
@@ -120,9 +133,9 @@ def resume(
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Lift your institution's suspension."""
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         show_version(client.resume(version, reason), False)
 
 
@@ -131,9 +144,9 @@ def retire(
     as_: AsOption, version: VersionArgument, server: ServerOption = DEFAULT_SERVER, as_json: JsonOption = False
 ) -> None:
     """End a version for good; not while it is champion."""
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         show_version(client.retire(version), as_json)
 
 
@@ -145,9 +158,9 @@ def versions(
     as_json: JsonOption = False,
 ) -> None:
     """List a product's versions, oldest first (the newest 500)."""
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         found = client.versions(product)
     if as_json:
         for one in found:
@@ -162,9 +175,9 @@ def version(
     as_: AsOption, version: VersionArgument, server: ServerOption = DEFAULT_SERVER, as_json: JsonOption = False
 ) -> None:
     """Show one version; a refused one with every reason."""
-    from enclave_api.client.bank import Bank
+    from enclave_api.client.version_life import VersionLife
 
-    with plain_errors(), Bank.connect(server, as_) as client:
+    with plain_errors(), VersionLife.connect(server, as_) as client:
         found = client.version(version)
         show_version(found, as_json)
         table(("code", "where", "text"), [(r.code, r.where, r.text) for r in found.reasons], as_json)

@@ -28,6 +28,7 @@ class NewRules:
         comment: for the manifest; None = as before.
         model: the bank's own copy of the model and its fields, to be compared with what the enclave says; None = the
             enclave, whose evidence was verified, is believed.
+        evidence_policy: SHA-256, hex, of the policy file that the enclave was judged by this time.
     """
 
     rules: str
@@ -35,6 +36,7 @@ class NewRules:
     samples: Sequence[Sample] = ()
     comment: str | None = None
     model: Converted | None = None
+    evidence_policy: str | None = None
 
     def content(self) -> bytes:
         """The content to seal; raises BundleInvalid."""
@@ -57,6 +59,7 @@ class NewRules:
             "digests": digests.model_dump(),
             "recipients": [recipient.key_id],
             "created": format_time(datetime.now(UTC)),
+            "evidence_policy": self.evidence_policy,
         }
         if self.levels is not None:
             changed["levels"] = list(self.levels)

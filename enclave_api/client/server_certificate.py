@@ -10,9 +10,6 @@ import socket
 import ssl
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from enclave_api.errors import ConnectionFailed, CredentialsMissing
 
 HANDSHAKE_TIMEOUT_S = 10.0  # of connecting, and again of the whole handshake; the latter takes milliseconds
@@ -50,6 +47,9 @@ def take_certificate(server: str, folder: Path, timeout_s: float = HANDSHAKE_TIM
 
 def key_hash(certificate: bytes) -> str:
     """SHA-256, hex, of a DER certificate's SubjectPublicKeyInfo (RFC 5280, 4.1.2.7): `tls_key_hash` of the claims."""
+    from cryptography import x509  # what takes no evidence starts without it
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     key = x509.load_der_x509_certificate(certificate).public_key()
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 

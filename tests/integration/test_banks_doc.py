@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from enclave_api.error_catalog import CATALOG
 from tests.integration.test_witnesses import free_port
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "banks.md"
@@ -91,3 +92,12 @@ def test_every_fence_is_one_that_is_run_or_compared() -> None:
     opened = [line for line in DOC.read_text().splitlines() if line.startswith("```") and line != "```"]
     assert set(opened) <= {"```sh", "```sh refused", "```text"}
     assert sum(block.refused for block in blocks()) >= 2
+
+
+def test_codes_of_the_page_are_the_catalogues() -> None:
+    """Whoever looks one up finds what the enclave says."""
+    table = DOC.read_text().partition("## When something is refused")[2].partition("\n## ")[0]
+    first_cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    codes = re.findall(r"`(\w+)`", " ".join(first_cells))
+    assert len(codes) > 10
+    assert set(codes) <= set(CATALOG)

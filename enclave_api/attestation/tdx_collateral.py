@@ -21,16 +21,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from enclave_api.attestation.hardware import Material
 from enclave_api.attestation.steps import StepFailed
-from enclave_api.attestation.tdx_statements import QeIdentity, Signed, TcbInfo, members_of, read_statement
-from enclave_api.attestation.x509_chain import (
-    CRL_BYTES_MAX,
-    certificates_of,
-    chain_to_root,
-    check_not_revoked,
-    name_of,
-)
+from enclave_api.attestation.tdx_json import members_of
+from enclave_api.attestation.tdx_statements import QeIdentity, Signed, TcbInfo, read_statement
+from enclave_api.attestation.x509_certificates import certificates_of, fingerprint, name_of
+from enclave_api.attestation.x509_chain import chain_to_root
+from enclave_api.attestation.x509_revocation import CRL_BYTES_MAX, check_not_revoked
 
-DOCUMENTS_MAX = 64  # one for each kind of platform that a bank meets, and some more
+DOCUMENTS_MAX = 256  # one for each kind of platform that a bank meets, and some more
+CRLS_MAX = 256  # three kinds exist; a folder may hold older ones too
 SIGNER = "Intel SGX TCB Signing"
 _ANSWERS = (("tcbInfo", "signature", TcbInfo), ("enclaveIdentity", "signature", QeIdentity))
 _BUNDLE = (("tcb_info", "tcb_info_signature", TcbInfo), ("qe_identity", "qe_identity_signature", QeIdentity))
@@ -52,19 +50,26 @@ class Collateral:
 
 
 def collateral_of(material: Material) -> Collateral:
-    """Sorts the files of a verification; never raises: a document that cannot be read is a problem, not an end."""
+    """Sorts the files of a verification; a document that cannot be read is a problem, not an end.
+
+    Raises StepFailed for more files than the bounds allow: a part of them could hide the list that revokes.
+    """
+    for what, count, most in (
+        ("documents", len(material.documents), DOCUMENTS_MAX),
+        ("revocation lists", len(material.crls), CRLS_MAX),
+    ):
+        if count > most:
+            raise StepFailed(f"{count} {what}; {most} at most")
     found = Collateral(problems=[] if material.documents else ["no document is given"])
     for content in material.certificates:
         found.certificates += certificates_of(content)
     for content in material.crls:
         found.crls += crls_of(content)
-    for document in material.documents[:DOCUMENTS_MAX]:
+    for document in material.documents:
         try:
             _add(found, document)
         except StepFailed as error:
             found.problems.append(str(error))
-    if len(material.documents) > DOCUMENTS_MAX:
-        found.problems.append(f"{len(material.documents)} documents; the first {DOCUMENTS_MAX} were read")
     return found
 
 
@@ -130,10 +135,12 @@ class Signers:
     def keys(self) -> list[object]:
         """Their keys; raises StepFailed with the reason where there is none."""
         found: list[object] = []
+        # by roots alone: there is no CA between, and strangers' certificates make no work
+        trusted = [certificate for certificate in self.certificates if fingerprint(certificate) in self.roots]
         reason = f"no certificate of {SIGNER!r} is given"
         for certificate in [c for c in self.certificates if name_of(c) == SIGNER]:
             try:
-                self._check(certificate)
+                self._check(certificate, trusted)
             except StepFailed as error:
                 reason = str(error)
             else:
@@ -142,10 +149,8 @@ class Signers:
             raise StepFailed(reason)
         return found
 
-    def _check(self, certificate: x509.Certificate) -> None:
-        chain = chain_to_root(certificate, self.certificates, self.roots, self.at)
-        if len(chain) != 2:
-            raise StepFailed(f"{SIGNER} is not signed by a root")
+    def _check(self, certificate: x509.Certificate, trusted: Sequence[x509.Certificate]) -> None:
+        chain = chain_to_root(certificate, trusted, self.roots, self.at)
         if not check_not_revoked(certificate, chain[1], self.crls, self.at) and self.require_crls:
             raise StepFailed(f"no revocation list of {name_of(chain[1])} is given, so {SIGNER} may be revoked")
 

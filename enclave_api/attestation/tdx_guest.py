@@ -13,7 +13,7 @@ from enclave_api.attestation.tdx_quote import TdReport
 
 _UNDER_DEBUG = 0xFF
 _DEBUG = 0x01
-_BITS: Mapping[int, TdAttribute] = {
+ATTRIBUTE_BITS: Mapping[int, TdAttribute] = {
     16: "ICSSD",
     27: "LASS",
     28: "SEPT_VE_DISABLE",
@@ -41,7 +41,7 @@ def check_debug(report: TdReport) -> str:
 def check_attributes(report: TdReport, policy: TdxPolicy) -> str:
     """Raises StepFailed for attributes that are reserved, not allowed or lacking, and for XFAM beyond policy."""
     bits = _attributes(report)
-    reserved = [bit for bit in range(8, 64) if bits >> bit & 1 and bit not in _BITS]
+    reserved = [bit for bit in range(8, 64) if bits >> bit & 1 and bit not in ATTRIBUTE_BITS]
     if reserved:
         raise StepFailed(f"reserved TD attribute (bit {reserved[0]}) is set")
     found = set(attribute_names(report))
@@ -87,7 +87,7 @@ def _attributes(report: TdReport) -> int:
 
 def attribute_names(report: TdReport) -> list[str]:
     """Names of the attributes that are set, by bit; debugging and reserved ones have none."""
-    return [name for bit, name in _BITS.items() if _attributes(report) >> bit & 1]
+    return [name for bit, name in ATTRIBUTE_BITS.items() if _attributes(report) >> bit & 1]
 
 
 def guest_facts(report: TdReport) -> dict[str, Any]:

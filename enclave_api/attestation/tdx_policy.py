@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from enclave_api.attestation.hardware import HardwarePolicy, Sha384
+from enclave_api.attestation.hardware import HardwarePolicy, Sha256, Sha384
 
 TcbStatus = Literal[
     "UpToDate",
@@ -26,6 +26,22 @@ Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Values = Annotated[tuple[Sha384, ...], Field(min_length=1)] | None
 
 
+class QePin(BaseModel):
+    """A quoting enclave that a bank accepts by itself, without Intel's QE identity, whose recalls it follows itself.
+
+    Attributes:
+        mr_signer: MRSIGNER of its report, hex.
+        isv_prod_id: product id of its report; that of Intel's quoting enclave for TDX is 2.
+        isv_svn_min: smallest security version that is accepted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mr_signer: Sha256
+    isv_prod_id: int = Field(ge=0, lt=2**16)
+    isv_svn_min: int = Field(ge=0, lt=2**16)
+
+
 class TdxPolicy(HardwarePolicy):
     """What must hold of a TDX quote. A guest that can be debugged is never accepted, whatever stands here.
 
@@ -40,6 +56,7 @@ class TdxPolicy(HardwarePolicy):
         td_attributes_required: attributes that must be set.
         td_attributes_allowed: attributes that may be set beside those; all others must be zero.
         xfam_allowed: bits of XFAM (CPU features of the guest) that may be set, 8 bytes as in the quote, hex; None: any.
+        qe: accepted in place of Intel's QE identity; None: the QE identity must be there and holds.
         require_crls: whether revocation lists of the root and of the PCK CA must be there.
     """
 
@@ -58,4 +75,5 @@ class TdxPolicy(HardwarePolicy):
     td_attributes_required: tuple[TdAttribute, ...] = ()
     td_attributes_allowed: tuple[TdAttribute, ...] = ("ICSSD", "LASS", "SEPT_VE_DISABLE", "PKS", "KL", "TPA", "PERFMON")
     xfam_allowed: Hex8 | None = None
+    qe: QePin | None = None
     require_crls: bool = True

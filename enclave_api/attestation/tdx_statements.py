@@ -5,19 +5,17 @@ Identity"). What is signed are the bytes of the inner JSON object as they stand 
 and never written anew. Members that are not known are let be: they are signed, and none of them loosens a level.
 """
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from enclave_api.attestation.steps import StepFailed
+from enclave_api.attestation.tdx_json import read_json
 
-DOCUMENT_BYTES_MAX = 2**20  # real ones have 5 to 20 KB; a bundle with long revocation lists more
 LEVELS_MAX = 256  # real ones have some ten
 
 LevelStatus = Literal[
@@ -175,68 +173,9 @@ def read_statement(kind: type[_S], signed: Signed) -> _S:
     """The statement in the signed bytes; raises StepFailed for other JSON, other ids or versions, duplicate members."""
     what = "TCB info" if kind is TcbInfo else "QE identity"
     try:
-        return kind.model_validate(_DECODER.decode(signed.content.decode()))
+        return kind.model_validate(read_json(signed.content))
     except ValidationError as error:
         place = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
         raise StepFailed(f"the {what} has no {place or 'object'} that is accepted here") from None
     except (ValueError, RecursionError):
         raise StepFailed(f"the {what} is no JSON, or has a member twice") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member twice")
-    return found
-
-
-def _refused(text: str) -> NoReturn:
-    raise ValueError(text)  # no statement has such a number
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_refused, parse_constant=_refused)
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-
-def members_of(document: bytes) -> Mapping[str, tuple[Any, str]]:
-    """Value and text of each member of a JSON object.
-
-    Raises StepFailed for other bytes, more than DOCUMENT_BYTES_MAX, or a member that is there twice.
-    """
-    if len(document) > DOCUMENT_BYTES_MAX:
-        raise StepFailed(f"a document of {len(document)} bytes; {DOCUMENT_BYTES_MAX} at most")
-    try:
-        return _members(document.decode())
-    except (ValueError, IndexError, RecursionError):
-        raise StepFailed("a document is no JSON object, or has a member twice") from None
-
-
-def _members(text: str) -> dict[str, tuple[Any, str]]:
-    found: dict[str, tuple[Any, str]] = {}
-    at = _after(text, 0, "{")
-    while text[at] != "}" or found:
-        name, at = _DECODER.raw_decode(text, at)
-        start = _after(text, _space(text, at), ":")
-        value, end = _DECODER.raw_decode(text, start)
-        if not isinstance(name, str) or name in found:
-            raise ValueError(name)
-        found[name] = (value, text[start:end])
-        at = _space(text, end)
-        if text[at] == "}":
-            break
-        at = _after(text, at, ",")
-    if _space(text, at + 1) != len(text):
-        raise ValueError("more after the object")
-    return found
-
-
-def _space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
-
-
-def _after(text: str, at: int, mark: str) -> int:
-    at = _space(text, at)
-    if text[at] != mark:
-        raise ValueError(mark)
-    return _space(text, at + 1)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from enclave_api.attestation.steps import StepFailed
 from enclave_api.attestation.tdx_pck import Platform
+from enclave_api.attestation.tdx_policy import QePin
 from enclave_api.attestation.tdx_quote import QeReport, TdReport
 from enclave_api.attestation.tdx_statements import (
     Component,
@@ -27,6 +28,7 @@ _OUTDATED = {
     "ConfigurationAndSWHardeningNeeded": "OutOfDateConfigurationNeeded",
 }
 _CONFIGURATION = ("ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded", "OutOfDateConfigurationNeeded")
+_QE_DEBUG = 0x02  # SGX ATTRIBUTES.FLAGS.DEBUG
 _NAMED = 4  # shortfalls that a reason names
 
 
@@ -42,17 +44,28 @@ def merged(status: str, part: str) -> str:
 
 def check_qe(report: QeReport, identity: QeIdentity) -> EnclaveLevel:
     """The level of the quoting enclave; raises StepFailed where it is another enclave, can be debugged, or too old."""
-    if report.attributes[0] & 0x02:
-        raise StepFailed("the quoting enclave can be debugged")
-    if report.mr_signer.hex() != identity.mrsigner:
-        raise StepFailed("the quoting enclave is not signed by Intel's signer (MRSIGNER)")
-    if report.isv_prod_id != identity.isvprodid:
-        raise StepFailed(f"the quoting enclave has product id {report.isv_prod_id}, not {identity.isvprodid}")
+    _check_enclave(report, identity.mrsigner, identity.isvprodid)
     if not _under_mask(report.misc_select, identity.miscselect, identity.miscselect_mask):
         raise StepFailed("the quoting enclave's MISCSELECT is another")
     if not _under_mask(report.attributes, identity.attributes, identity.attributes_mask):
         raise StepFailed("the quoting enclave's attributes are others")
     return _enclave_level(identity.tcb_levels, report.isv_svn, "the quoting enclave")
+
+
+def check_pinned_qe(report: QeReport, pin: QePin) -> None:
+    """Raises StepFailed where the quoting enclave is not the one that the policy names, can be debugged, or too old."""
+    _check_enclave(report, pin.mr_signer, pin.isv_prod_id)
+    if report.isv_svn < pin.isv_svn_min:
+        raise StepFailed(f"the quoting enclave has ISVSVN {report.isv_svn}; the policy asks for {pin.isv_svn_min}")
+
+
+def _check_enclave(report: QeReport, mr_signer: str, isv_prod_id: int) -> None:
+    if report.attributes[0] & _QE_DEBUG:
+        raise StepFailed("the quoting enclave can be debugged")
+    if report.mr_signer.hex() != mr_signer:
+        raise StepFailed("the quoting enclave is signed by another (MRSIGNER)")
+    if report.isv_prod_id != isv_prod_id:
+        raise StepFailed(f"the quoting enclave has product id {report.isv_prod_id}, not {isv_prod_id}")
 
 
 def _under_mask(value: bytes, expected: str, mask: str) -> bool:

@@ -17,23 +17,24 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from enclave_api.attestation.hardware import HardwareVerdict, Material
 from enclave_api.attestation.steps import Step, StepFailed, run_step, skipped
-from enclave_api.attestation.tdx_collateral import Signers, collateral_of, newest, verified_by
+from enclave_api.attestation.tdx_collateral import Collateral, Signers, collateral_of, newest, verified_by
 from enclave_api.attestation.tdx_guest import check_attributes, check_debug, check_measurements, guest_facts
 from enclave_api.attestation.tdx_pck import Platform, platform_of
 from enclave_api.attestation.tdx_policy import TdxPolicy
 from enclave_api.attestation.tdx_quote import Quote, parse_quote
 from enclave_api.attestation.tdx_statements import EnclaveLevel, PlatformLevel, QeIdentity, Signed, Statement, TcbInfo
 from enclave_api.attestation.tdx_tcb import REVOKED as STATUS_REVOKED
-from enclave_api.attestation.tdx_tcb import UP_TO_DATE, check_module, check_qe, overall_status, platform_level
-from enclave_api.attestation.x509_chain import (
-    Chain,
-    certificates_of,
-    chain_to_root,
-    check_not_revoked,
-    fingerprint,
-    name_of,
-    readable_certificates,
+from enclave_api.attestation.tdx_tcb import (
+    UP_TO_DATE,
+    check_module,
+    check_pinned_qe,
+    check_qe,
+    overall_status,
+    platform_level,
 )
+from enclave_api.attestation.x509_certificates import certificates_of, fingerprint, name_of, readable_certificates
+from enclave_api.attestation.x509_chain import Chain, chain_to_root
+from enclave_api.attestation.x509_revocation import check_not_revoked
 
 __all__ = ["STEPS", "TdxPolicy", "verify_tdx"]
 
@@ -54,7 +55,7 @@ STEPS = (
     *(READABLE, CHAIN, REVOKED, QE_REPORT, QE_IDENTITY, SIGNATURE),
     *(TCB_INFO, MODULE, LEVEL, STATUS, DEBUG, ATTRIBUTES, MEASUREMENT),
 )
-_GUEST = (DEBUG, ATTRIBUTES, MEASUREMENT)
+GUEST = (DEBUG, ATTRIBUTES, MEASUREMENT)
 _VOUCHED = (REVOKED, QE_IDENTITY, SIGNATURE)
 _PCK = "Intel SGX PCK Certificate"
 _PCK_CAS = ("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA")
@@ -93,7 +94,7 @@ def verify_tdx(quote: bytes, material: Material, policy: TdxPolicy, at: datetime
 
 
 def _step(name: str, check: Callable[[], str], missing: str | None) -> Step:
-    if missing and name not in _GUEST:
+    if missing and name not in GUEST:
         return skipped(name, f"hangs on: {missing}")
     try:
         step = run_step(name, check)
@@ -110,15 +111,15 @@ class _Checks:
         self._quote = quote
         self._policy = policy
         self._at = at
-        self._collateral = collateral_of(material)
+        self._material = material
         self.tdx_version = "1.0" if quote.report.tee_tcb_svn2 is None else "1.5"
         self.facts: dict[str, Any] = {"quote_version": quote.version, **guest_facts(quote.report)}
         # each set by its step, read by those that hang on it
         self._chain: Chain
         self._platform: Platform
         self._info: TcbInfo
-        self._enclave: EnclaveLevel
-        self._module: EnclaveLevel | None
+        self._enclave: EnclaveLevel | None = None  # None: named by the policy
+        self._module: EnclaveLevel | None = None  # None: judged with the platform
 
     def table(self) -> tuple[tuple[str, Callable[[], str], tuple[str, ...]], ...]:
         """Each step's name, its check, and the steps without which it is not made."""
@@ -136,6 +137,10 @@ class _Checks:
             (ATTRIBUTES, lambda: check_attributes(self._quote.report, self._policy), _VOUCHED),
             (MEASUREMENT, lambda: check_measurements(self._quote.report, self._policy), _VOUCHED),
         )
+
+    @cached_property
+    def _collateral(self) -> Collateral:
+        return collateral_of(self._material)
 
     @cached_property
     def _certificates(self) -> list[x509.Certificate]:
@@ -163,7 +168,7 @@ class _Checks:
         lacking = [
             name_of(issuer)
             for certificate, issuer in zip(self._chain, self._chain[1:], strict=False)
-            if issuer is not certificate and not self._has_list(certificate, issuer)
+            if not self._has_list(certificate, issuer)
         ]
         if not lacking:
             return "by current lists of the PCK CA and of the root"
@@ -184,9 +189,13 @@ class _Checks:
         return "by the PCK key, for this attestation key"
 
     def _check_qe_identity(self) -> str:
+        report, pin = self._quote.qe_report, self._policy.qe
+        if pin is not None:
+            check_pinned_qe(report, pin)
+            return f"the one that the policy names, ISVSVN {report.isv_svn}, without Intel's word on it"
         candidates = self._given(self._collateral.qe_identities)
         identity = newest(QeIdentity, candidates, self._signer_keys, self._at, self._check_evaluation)
-        self._enclave = check_qe(self._quote.qe_report, identity)
+        self._enclave = check_qe(report, identity)
         self._tell("qe", self._enclave)
         return _not_revoked("TD_QE", self._enclave)
 
@@ -222,8 +231,8 @@ class _Checks:
     def _check_status(self) -> str:
         """The status of platform, module and quoting enclave together, and the policy's floors."""
         report, policy = self._quote.report, self._policy
-        module = self._module.tcb_status if self._module else UP_TO_DATE
-        status = overall_status(self._info, self._platform, report, module, self._enclave.tcb_status)
+        module, enclave = (part.tcb_status if part else UP_TO_DATE for part in (self._module, self._enclave))
+        status = overall_status(self._info, self._platform, report, module, enclave)
         self.facts["tcb_status"] = status
         if status not in policy.tcb_status:
             raise StepFailed(f"{status}; accepted: {', '.join(policy.tcb_status)}")

@@ -26,6 +26,7 @@ _TOKEN = re.compile(
     |(?P<comment>//[^\n]*)|(?P<number>\d[\w.]*)|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<space>\s+)|(?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )
+_OVERLOAD = re.compile(r"no matching overload for '_(\S+?)_' applied to '\((\w+), (\w+)\)'")
 _PLACE = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): ([^\n]*)")
 
 
@@ -235,7 +236,10 @@ def _explain(message: str, text: Text) -> Iterator[Problem]:
     found = _PLACE.findall(message)
     if not found:
         yield text.problem("nested too deep" if "recursion" in message else "not an expression")
-    for line, column, what in found[:3]:
-        mixed = "no matching overload" in what and "int" in what and "double" in what
-        hint = "write 1.0 instead of 1, or double(field)" if mixed else ""
-        yield text.problem(what[:200], hint, text.offset(max(int(line), 1), max(int(column), 1)))
+    for line, column, said in found[:3]:
+        what, hint = said[:200], ""
+        if mixed := _OVERLOAD.search(said):
+            sign, *kinds = mixed.groups()
+            what = f"`{sign}` does not go between {' and '.join(kinds)}"
+            hint = "write 1.0 instead of 1, or double(field)" if sorted(kinds) == ["double", "int"] else ""
+        yield text.problem(what, hint, text.offset(max(int(line), 1), max(int(column), 1)))

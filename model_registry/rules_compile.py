@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from model_registry.expressions import SCORE, Compiled, Compiler, Value
 from model_registry.rules_cells import cell_condition
+from model_registry.rules_codes import check_codes
 from model_registry.rules_decide import Amount, Row, Rule, Verdict
 from model_registry.rules_text import RowText, RuleText
 from model_registry.rules_values import Fields
@@ -41,6 +42,8 @@ def _row(row: RowText, rule: RuleText, compiler: Compiler, fields: Fields, probl
         when = _cells(row.cells, rule.inputs, compiler, fields, problems)
     else:
         when = compiler.compile(row.when, "condition", problems) if row.when is not None else None
+        if row.when is not None and when is not None:
+            check_codes(row.when, when, fields, problems)
     if row.limit is None:
         return Row(when, Verdict.DECLINE)
     return Row(when, _amount(row.limit, rule.group == "tables", compiler, problems))

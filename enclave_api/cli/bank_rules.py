@@ -1,11 +1,17 @@
 """For banks: their own rules: lint, run the cases, see what the cases leave out, explain a case."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, JsonOption, ServerOption, fail, plain_errors, show, table
+from enclave_api.cli.common import DEFAULT_SERVER, JsonOption, ServerOption, counted, fail, plain_errors, show, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from enclave_api.cli.rules_source import Source
+    from model_registry.errors import Problem
 
 app = typer.Typer()
 
@@ -60,7 +66,7 @@ def lint_rules(
             file = read_rules_file(read.text, read.kinds, read.codes, read.known)
         except RulesInvalid as error:
             _show_problems(read, error.problems, {"cases": [], "coverage": None}, as_json)
-            fail(error.code, f"{len(error.problems)} problems in the rules")
+            fail(error.code, f"{counted(len(error.problems), 'problem')} in the rules")
         results = file.run(read.level if read.levels is not None else None)
         coverage = coverage_of(file.rules, results)
         told = {"cases": [report.case_json(r) for r in results], "coverage": report.coverage_json(coverage)}
@@ -69,7 +75,7 @@ def lint_rules(
             _show_tables(report.case_rows(results), report.coverage_rows(coverage))
         _show_problems(read, problems, told, as_json)
         if problems:
-            fail("rules_case_failed", f"{len(problems)} of {len(results)} cases fail")
+            fail("rules_case_failed", f"{len(problems)} of {counted(len(results), 'case')} failed")
         if coverage.percent < require_coverage:
             text = f"the cases take {coverage.percent:.1f} % of the paths, {require_coverage:g} % are wanted"
             fail("rules_coverage", f"{text}: write a case for each 0 above")
@@ -129,7 +135,7 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     table(columns, [tuple(map(escape, row)) for row in rows], False)
 
 
-def _show_problems(read: Any, problems: Any, told: dict[str, Any], as_json: bool) -> None:
+def _show_problems(read: "Source", problems: "Sequence[Problem]", told: dict[str, Any], as_json: bool) -> None:
     from enclave_api.cli import rules_report as report
 
     if as_json:

@@ -209,6 +209,31 @@ def test_places_are_right(text: str, place: tuple[int, int], hint: str) -> None:
     assert hint in found.hint
 
 
+@pytest.mark.parametrize(
+    ("condition", "wrong", "hint"),
+    [
+        ('market.company.industry == "minnig"', '"minnig"', "did you mean mining?"),
+        ('true && "行业" != market.company.industry', '"行业"', "codes of"),
+        ("market.company.industry in ['retail', \"x\"]", '"x"', "codes of"),
+        ('market.company.industry in ["mining"]', "", ""),
+        ("'it is ' + market.company.industry == 'it is mining'", "", ""),
+        ("market.company.industry == 'min' + 'ing'", "", ""),
+    ],
+)
+def test_a_code_that_there_is_not_is_refused(condition: str, wrong: str, hint: str) -> None:
+    """It would never be met; texts that are put together are left alone."""
+    text = f"version: 1\ncutoffs:\n  - name: a\n    when: |\n     {condition}\n".encode()
+    codes = {"market.company.industry": ("retail", "mining")}
+    if not wrong:
+        assert compile_rules(text, FIELDS, codes).rules
+        return
+    with pytest.raises(RulesInvalid) as refused:
+        compile_rules(text, FIELDS, codes)
+    (found,) = refused.value.problems
+    assert (found.line, found.column) == (5, 6 + condition.index(wrong))
+    assert hint in found.hint
+
+
 def test_a_field_of_the_catalogue_that_is_not_declared_is_named_so() -> None:
     """A bank that forgot to declare a field is told that, not that there is no such field."""
     text = b"version: 1\ncutoffs: [{name: a, when: customs.trade.amount > 1.0}]\n"

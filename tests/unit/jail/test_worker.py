@@ -52,6 +52,20 @@ def test_with_rules_the_smallest_cap_is_the_limit() -> None:
     assert scorer.limit(vector(400_000.0, 1.0, 0)) == (ScoreStatus.NO_OFFER, 0.0)
 
 
+def test_a_failing_case_of_the_rules_refuses_the_bundle() -> None:
+    """Behind the walls the cases are run again, levels and all; the reason names the case and what came out."""
+    told = "tax.declaration.sales_12m: 90000, tax.declaration.arrears_12m: 0"
+    case = f"cases:\n  - {{name: 店, values: {{{told}}}, score: 1, limit: 45000, level: LEVEL}}\n"
+    good = CAPPED + case.replace("LEVEL", "0").encode()
+    Scorer.load(manifest(), content(linear(), good), {})
+    with pytest.raises(ModelRefused) as refused:
+        Scorer.load(manifest(), content(linear(), CAPPED + case.replace("LEVEL", "50000").encode()), {})
+    (reason,) = refused.value.reasons
+    assert reason.code == "rules_case_failed"
+    assert reason.where.startswith("rules 9:")
+    assert "case '店': the level 50,000 is expected, 0 came out of 45,000, by 'sales'" in reason.text
+
+
 def test_a_failing_model_is_a_status() -> None:
     """NaN and infinity are the model's failure, a negative limit is no offer, an impossible request is ours."""
     square_root = Scorer.load(manifest(), content(unary("Sqrt")), {})

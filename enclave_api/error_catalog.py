@@ -37,6 +37,7 @@ CATALOG: dict[str, Line] = {
     "walls_missing": Line(S.FAILED_PRECONDITION, "This machine lacks walls that the black box needs"),
     "connection_failed": Line(S.UNAVAILABLE, "The server does not answer; give its address with --server"),
     "folder_not_empty": Line(S.FAILED_PRECONDITION, "Nothing is overwritten"),
+    "sample_invalid": Line(S.INVALID_ARGUMENT, "The sample cannot be read"),
     "credentials_missing": Line(S.FAILED_PRECONDITION, "The folder given with --as holds no certificate"),
     "evidence_refused": Line(S.FAILED_PRECONDITION, "The enclave's evidence is refused"),
     "policy_invalid": Line(S.INVALID_ARGUMENT, "The evidence policy cannot be used"),

@@ -10,6 +10,7 @@ HeixiaError
 │   ├── PolicyInvalid      (client side) an evidence policy says nothing, or something unknown
 │   ├── EvidenceUnreadable (client side) a file of evidence or certificates is none
 │   ├── FolderNotEmpty     (client side) a command would overwrite files
+│   ├── SampleInvalid      (client side) a file of a bank's sample rows cannot be read
 │   └── CredentialsMissing (client side) a folder holds no certificate or signing key
 └── ServiceError
     ├── Busy               too much of that at once
@@ -83,6 +84,12 @@ class FolderNotEmpty(CallerError):
     """A command would overwrite files."""
 
     code = "folder_not_empty"
+
+
+class SampleInvalid(CallerError):
+    """A bank's sample lacks a column, or a value is none of its field."""
+
+    code = "sample_invalid"
 
 
 class CredentialsMissing(CallerError):

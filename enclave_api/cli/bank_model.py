@@ -1,4 +1,4 @@
-"""For banks: a model made ready and handed in: example, convert, seal, submit."""
+"""For banks: a model made ready and handed in: example, seal, submit."""
 
 from pathlib import Path
 from typing import Annotated
@@ -44,36 +44,6 @@ def example(
             {"offer": str(path), "model bytes": len(made.model.onnx), "AUC on its training data": f"{made.auc:.3f}"},
             False,
         )
-
-
-@app.command()
-def convert(
-    as_: AsOption,
-    model: Annotated[Path, typer.Argument(help="A LightGBM model as text (Booster.save_model).")],
-    out: Annotated[Path, typer.Argument(help="Folder for model.onnx, rules.yaml and offer.yaml.")],
-    product: Annotated[str, typer.Option(help="<institution>/<product>")],
-    levels: Annotated[str, typer.Option(help="The grid in whole yuan, ascending from 0: 0,50000,100000")],
-    fields: Annotated[Path, typer.Option(help="One field name a line, in the order of the model's features.")],
-    rules: Annotated[Path | None, typer.Option(help="Rules file; without one the model's output is the limit.")] = None,
-    server: ServerOption = DEFAULT_SERVER,
-) -> None:
-    """Convert your own LightGBM model to ONNX with double thresholds; write the offer to seal.
-
-    scikit-learn pipelines are converted by the SDK (model_registry.convert.from_sklearn): no pickle is loaded here.
-    """
-    from enclave_api.cli.offer_file import load_booster, write_offer
-    from enclave_api.client.bank import Bank, Offer
-    from model_registry.convert import from_lightgbm
-
-    with plain_errors(), Bank.connect(server, as_) as client:
-        try:
-            names, grid = fields.read_text().split(), [int(level) for level in levels.split(",")]
-            text = rules.read_text() if rules else ""
-        except (OSError, ValueError) as error:
-            raise typer.BadParameter(str(error)) from None
-        made = from_lightgbm(load_booster(model), client.fields(names))
-        path = write_offer(out, made, Offer(product, grid, text), [])
-        show({"offer": str(path), "model bytes": len(made.onnx), "fields": len(names)}, False)
 
 
 @app.command()

@@ -130,16 +130,6 @@ def write_offer(folder: Path, model: Converted, offer: Offer, samples: Sequence[
     return path
 
 
-def load_booster(path: Path) -> Any:
-    """A LightGBM model from its text; raises ManifestInvalid where the file is none."""
-    import lightgbm
-
-    try:
-        return lightgbm.Booster(model_file=str(path))
-    except lightgbm.basic.LightGBMError as error:
-        raise ManifestInvalid("model", public=f"{path} is no LightGBM text model") from error
-
-
 def write_bundle(path: Path, bundle: SealedBundle) -> None:
     """Writes a sealed bundle."""
     made = bundle_pb2.SealedBundleFile(

@@ -65,6 +65,18 @@ class Parity:
             told.append(("what to do", self.advice))
         return told
 
+    def members(self) -> dict[str, object]:
+        """For programs: JSON values, the rows that flip by number."""
+        return {
+            "rows": self.rows,
+            "equal": self.equal,
+            "absolute": self.absolute,
+            "relative": self.relative,
+            "limits_differ": len(self.flips) if self.limits else None,
+            "rows_that_differ": [flip.row for flip in self.flips],
+            "advice": self.advice,
+        }
+
     @property
     def advice(self) -> str:
         """What to do about limits that differ."""
@@ -82,6 +94,7 @@ def parity(
     converted: Converted,
     rows: Sequence[Vector],
     limit_of: LimitOf | None = None,
+    limits: Sequence[int | None] | None = None,
     progress: Callable[[Iterable[Vector]], Iterable[Vector]] = iter,
 ) -> Parity:
     """Runs the converted model over a sample and compares it with the bank's own.
@@ -91,6 +104,7 @@ def parity(
         converted: what the sandbox will run.
         rows: vectors in field order, NaN = missing.
         limit_of: (vector, score) → limit in yuan, the bank's rules and levels; None = compare scores alone.
+        limits: the bank's own limits of the rows, where it has them; None = by `limit_of` from its own scores.
         progress: wraps the rows, to show how far it is.
 
     Raises:
@@ -109,8 +123,11 @@ def parity(
         equal += apart == 0.0
         absolute = max(absolute, apart)
         relative = max(relative, apart / max(abs(float(mine)), 1e-300) if apart else 0.0)
-        if limit_of is not None and (a := limit_of(vector, float(mine))) != (b := limit_of(vector, theirs)):
-            flips.append(Difference(number, float(mine), theirs, a, b))
+        if limit_of is not None:
+            told = limits[number - 1] if limits is not None else None
+            bank, room = limit_of(vector, float(mine)) if told is None else told, limit_of(vector, theirs)
+            if bank != room:
+                flips.append(Difference(number, float(mine), theirs, bank, room))
     return Parity(len(rows), equal, absolute, relative, tuple(flips), limit_of is not None, converted.precision)
 
 

@@ -6,6 +6,7 @@ src/boosting/gbdt_prediction.cpp (order of the sum), src/objective (ConvertOutpu
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,8 @@ def from_lightgbm(
     """Converts a LightGBM Booster or scikit-learn estimator: one score, summed or averaged over trees.
 
     Args:
-        model: the trained model; its features in the order of `fields`. Where training stopped early, up to its best
-            iteration, as LightGBM predicts too.
+        model: the trained model, or the path of what `save_model` wrote; its features in the order of `fields`. Where
+            training stopped early, up to its best iteration, as LightGBM predicts too.
         fields: what each feature is.
         categories: full field name → its categories in the order in which training numbered them from 0. Needed where
             trees split over categories and training was not on pandas categories. Without an order a category is read
@@ -55,7 +56,9 @@ def from_lightgbm(
     Raises:
         ModelRefused: several classes, linear trees, an objective without conversion, categories that cannot be known.
     """
-    text = read_text(getattr(model, "booster_", model).model_to_string())
+    text = read_text(
+        model.read_text() if isinstance(model, Path) else getattr(model, "booster_", model).model_to_string()
+    )
     check_width(len(text.features), fields, "booster")
     numbering = Numbering(fields, category_orders(text, fields) | given_orders(fields, categories or {}))
     trees = [_tree(tree, numbering) for tree in text.trees]

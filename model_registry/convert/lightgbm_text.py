@@ -60,7 +60,7 @@ def read_text(text: str) -> LightgbmText:
         return LightgbmText(
             told["feature_names"].split(),
             told["feature_infos"].split(),
-            [_tree(_members(tree)) for tree in trees],
+            [_tree(_members(tree), len(told["feature_names"].split())) for tree in trees],
             (name, {p.partition(":")[0]: p.partition(":")[2] for p in parameters}),
             "average_output" in told,
             _pandas_categories(text),
@@ -95,7 +95,7 @@ def _members(lines: str) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition("=") for line in lines.splitlines())}
 
 
-def _tree(told: dict[str, str]) -> TreeText:
+def _tree(told: dict[str, str], width: int) -> TreeText:
     if told.get("is_linear", "0") != "0":
         text = "linear trees are not converted; train with linear_tree=false"
         raise refused("tree_unsupported", "booster", text)
@@ -120,7 +120,18 @@ def _tree(told: dict[str, str]) -> TreeText:
     )
     if splits and {len(x) for x in (tree.thresholds, tree.decisions, tree.left, tree.right)} != {len(splits)}:
         raise ValueError("a tree's lists are not equally long")
+    sides = [child for pair in zip(enumerate(tree.left), tree.right, strict=False) for child in _after(*pair)]
+    if any(not -len(leaves) <= child < len(splits) for child in sides) or any(not 0 <= f < width for f in splits):
+        raise ValueError("a split leads nowhere, or reads a feature that is not there")
     return tree
+
+
+def _after(left: tuple[int, int], right: int) -> tuple[int, int]:
+    """Both children of a split; LightGBM numbers a split after the one that leads to it, so there is no loop."""
+    at, child = left
+    if 0 <= child <= at or 0 <= right <= at:
+        raise ValueError("a loop")
+    return child, right
 
 
 def _pandas_categories(text: str) -> list[list[Label]]:

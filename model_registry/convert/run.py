@@ -31,21 +31,26 @@ def runner(model: Converted) -> Callable[[Vector], float]:
         session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime derives its errors from RuntimeError, ValueError and bare Exception
         raise refused("model_load_failed", "model", str(error)[:200]) from None
-    places = {field.name: at for at, field in enumerate(model.fields)}
-    encoders = {i.name: _encoder(i, [places[name] for name in i.fields], model.fields) for i in model.inputs}
+    encode = feeds(model.inputs, model.fields)
     declining = [at for at, field in enumerate(model.fields) if field.missing == "decline"]
 
     def score(vector: Vector) -> float:
         if any(math.isnan(vector[at]) for at in declining):
             return math.nan
-        feeds = {name: encode(vector) for name, encode in encoders.items()}
         try:
-            (made,) = session.run([model.output.name], feeds)
+            (made,) = session.run([model.output.name], encode(vector))
         except Exception as error:  # see above
             raise refused("model_run_failed", "model", str(error)[:200]) from None
         return float(np.asarray(made).reshape(-1)[model.output.index])
 
     return score
+
+
+def feeds(inputs: Sequence[ModelInput], fields: Sequence[FieldSpec]) -> Callable[[Vector], dict[str, Any]]:
+    """Returns vector → the model's inputs by name, as sandbox/jail/contract.py makes them (a test compares both)."""
+    places = {field.name: at for at, field in enumerate(fields)}
+    encoders = {i.name: _encoder(i, [places[name] for name in i.fields], fields) for i in inputs}
+    return lambda vector: {name: encode(vector) for name, encode in encoders.items()}
 
 
 def _encoder(given: ModelInput, places: Sequence[int], fields: Sequence[FieldSpec]) -> _Encoder:

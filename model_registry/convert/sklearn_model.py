@@ -1,4 +1,4 @@
-"""scikit-learn pipelines → ONNX with an input for each column: categories travel as text, missing values as NaN or "".
+"""scikit-learn pipelines → ONNX: categories travel as text (missing = ""), numbers as NaN where missing.
 
 skl2onnx writes the steps; trees, and what it computes otherwise than scikit-learn, are written by sklearn_steps.py.
 """
@@ -12,7 +12,8 @@ import numpy as np
 
 from model_registry.convert.compare import LimitOf, Parity, parity
 from model_registry.convert.fields import Converted, FieldSpec, Vector, check_width, refused
-from model_registry.convert.trees import ML_OPSET, OPSET
+from model_registry.convert.run import runner
+from model_registry.convert.trees import INPUT, ML_OPSET, OPSET
 from model_registry.errors import ModelRefused
 from model_registry.manifest import ModelInput, ModelOutput
 
@@ -109,21 +110,17 @@ def _column(field: FieldSpec, numbers: Any) -> Any:
 
 def _convert(model: Any, fields: Sequence[FieldSpec], columns: Sequence[str], dtype: Any) -> Converted:
     from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
     from model_registry.convert.sklearn_steps import check_steps, converters, prepared, shapes
 
-    double, name = dtype is np.float64, np.dtype(dtype).name
-    number = DoubleTensorType if double else FloatTensorType
-    kinds = [StringTensorType if f.type == "category" else number for f in fields]
-    initial = [(column, kind([None, 1])) for column, kind in zip(columns, kinds, strict=True)]
     check_steps(model)
-    model = prepared(model)
+    model, double = prepared(model), dtype is np.float64
+    inputs = _inputs(model, fields, columns, np.dtype(dtype).name)
     classes = getattr(model, "classes_", None)
     try:
         made = convert_sklearn(
             model,
-            initial_types=initial,
+            initial_types=[(i.name, _type(i)) for i in inputs],
             options={id(model): {"zipmap": False}} if classes is not None else None,
             target_opset={"": OPSET, "ai.onnx.ml": 3},
             custom_conversion_functions=converters(double),
@@ -137,17 +134,29 @@ def _convert(model: Any, fields: Sequence[FieldSpec], columns: Sequence[str], dt
     for entry in made.opset_import:
         if entry.domain == "ai.onnx.ml" and any(node.op_type == "TreeEnsemble" for node in made.graph.node):
             entry.version = ML_OPSET  # skl2onnx knows 3 at most
-    inputs = tuple(
-        ModelInput(name=column, dtype="string" if f.type == "category" else name, fields=(f.name,))
+    output = ModelOutput(name=made.graph.output[-1].name, index=len(classes) - 1 if classes is not None else 0)
+    converted = Converted(bytes(made.SerializeToString()), tuple(fields), inputs, output, np.dtype(dtype).name)
+    runner(converted)  # onnxruntime lacks some operators for doubles: better refused here than in the sandbox
+    return converted
+
+
+def _inputs(model: Any, fields: Sequence[FieldSpec], columns: Sequence[str], dtype: str) -> tuple[ModelInput, ...]:
+    """An input for each column where a ColumnTransformer asks for columns by name; else one tensor, which is faster."""
+    first = model.steps[0][1] if hasattr(model, "steps") else model
+    if not hasattr(first, "transformers") and all(field.type != "category" for field in fields):
+        return (ModelInput(name=INPUT, dtype=_float(dtype), fields=tuple(field.name for field in fields)),)
+    return tuple(
+        ModelInput(name=column, dtype="string" if f.type == "category" else _float(dtype), fields=(f.name,))
         for column, f in zip(columns, fields, strict=True)
     )
-    output = ModelOutput(name=made.graph.output[-1].name, index=len(classes) - 1 if classes is not None else 0)
-    return _loadable(Converted(bytes(made.SerializeToString()), tuple(fields), inputs, output, name))
 
 
-def _loadable(made: Converted) -> Converted:
-    """The model, if onnxruntime has every operator for its number types; raises ModelRefused."""
-    from model_registry.convert.run import runner
+def _float(dtype: str) -> Literal["float32", "float64"]:
+    return "float64" if dtype == "float64" else "float32"
 
-    runner(made)
-    return made
+
+def _type(given: ModelInput) -> Any:
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+
+    kinds = {"string": StringTensorType, "float32": FloatTensorType, "float64": DoubleTensorType}
+    return kinds[given.dtype]([None, len(given.fields)])

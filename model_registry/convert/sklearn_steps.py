@@ -234,8 +234,9 @@ def _ordinal(scope: Any, operator: Any, container: Any) -> None:
     columns = []
     for at, categories in enumerate(graph.model.categories_):
         codes = {str(c): float(n) for n, c in enumerate(categories) if not _is_missing(c)}
-        if any(map(_is_missing, categories)):
-            codes.setdefault("", float(graph.model.encoded_missing_value))
+        for n, gap in enumerate(categories):
+            if _is_missing(gap):  # None is a category like others, NaN has a code of its own
+                codes.setdefault("", float(n if gap is None else graph.model.encoded_missing_value))
         columns.append(_looked_up(graph, _column(graph, at), codes))
     graph.cast(graph.add("Concat", columns, version=13, axis=1), graph.kind, graph.outputs[0])
 

@@ -73,11 +73,12 @@ def _read(learner: Mapping[str, Any], rounds: int | None) -> XgboostModel:
     scales = weights if weights is not None else [1.0] * len(trees)
     to_margin, link = _LINKS[objective]
     base = np.float32(str(told["base_score"]).strip("[]"))
+    width = int(told["num_feature"])
     return XgboostModel(
-        int(told["num_feature"]),
+        width,
         _margin(to_margin, base),
         link,
-        [_tree(tree, np.float32(scale)) for tree, scale in zip(trees[:counted], scales, strict=False)],
+        [_tree(tree, np.float32(scale), width) for tree, scale in zip(trees[:counted], scales, strict=False)],
         boosted.get("cats", {}).get("enc", ()),
         learner.get("feature_names") or (),
     )
@@ -113,7 +114,7 @@ def _margin(link: str, base: np.float32) -> float:
     return float(np.float32(math.log(base))) if link == "log" else float(base)
 
 
-def _tree(told: Mapping[str, Any], scale: np.float32) -> Tree:
+def _tree(told: Mapping[str, Any], scale: np.float32, width: int) -> Tree:
     """Splits and leaves renumbered in the order in which they are reached: pruned nodes stay out."""
     left, right, values = told["left_children"], told["right_children"], told["split_conditions"]
     sets = _sets(told)
@@ -129,6 +130,8 @@ def _tree(told: Mapping[str, Any], scale: np.float32) -> Tree:
             waiting += (right[node], left[node])
         if len(order) + len(leaves) > len(left):
             raise ValueError("a loop")
+    if any(not 0 <= told["split_indices"][node] < width for node in order):
+        raise ValueError("a split reads a feature that is not there")
     at = {node: n for n, node in enumerate(order)} | {node: ~n for n, node in enumerate(leaves)}
     splits = []
     for node in order:

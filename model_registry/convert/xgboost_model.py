@@ -44,7 +44,7 @@ def from_xgboost(
         ModelRefused: several classes or targets, linear booster, an objective without conversion, categories or rounds
             that cannot be known.
     """
-    read = read_model(_json(model), _rounds(model, rounds))
+    read = read_model(as_json(model), counted_rounds(model, rounds))
     check_width(read.width, fields, "booster")
     numbering = Numbering(fields, category_orders(read) | given_orders(fields, categories or {}))
     base = Tree([], [float(read.margin)])  # first in the sum, as XGBoost starts from it
@@ -53,7 +53,8 @@ def from_xgboost(
     return one_tensor_model(nodes, fields, "float32", "float32", WHY)
 
 
-def _json(model: Any) -> dict[str, Any]:
+def as_json(model: Any) -> dict[str, Any]:
+    """XGBoost's own JSON of a booster, an estimator or a file; raises ModelRefused where it is none."""
     try:
         if isinstance(model, str | Path):
             read = json.loads(Path(model).read_bytes())
@@ -77,7 +78,7 @@ def _booster(model: Any) -> Any:
     return model.get_booster()
 
 
-def _rounds(model: Any, rounds: int | None) -> int | None:
+def counted_rounds(model: Any, rounds: int | None) -> int | None:
     """What is said, or what an estimator itself predicts with."""
     if rounds is None and hasattr(model, "get_booster"):
         best = model.get_booster().attr("best_iteration")

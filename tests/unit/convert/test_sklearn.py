@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from model_registry.convert import from_sklearn
+from model_registry.convert import FieldSpec, from_sklearn
 from model_registry.convert.sklearn_model import sklearn_scores
+from model_registry.errors import ModelRefused
 from tests.unit.convert.models import FIELDS, GRADES, Rows, defaults, scores, table
 
 pytest.importorskip("sklearn")
@@ -89,3 +90,94 @@ def test_floats_give_them_up_to_a_float(name: str) -> None:
     made = from_sklearn(model, FIELDS, precision="float")
     own = sklearn_scores(model, FIELDS, COLUMNS)(rows.tolist())
     assert np.allclose(scores(made, rows), own, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("gap", [None, np.nan], ids=["none", "nan"])
+def test_a_missing_text_is_the_gap_that_training_saw(gap: float | None) -> None:
+    """Training saw None or NaN for a missing grade, the sandbox sends "": both encoders take it for the same."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+
+    told = frame(ROWS)
+    told["grade"] = np.array([gap if text == "" else text for text in told["grade"]], object)
+    for encoder in (OneHotEncoder(handle_unknown="ignore"), OrdinalEncoder(encoded_missing_value=-2)):
+        parts = ColumnTransformer([("t", encoder, ["grade"])], remainder="passthrough", sparse_threshold=0)
+        model = make_pipeline(parts, RandomForestClassifier(9, random_state=1)).fit(told, defaults(ROWS))
+        own = model.predict_proba(told)[:, 1].tolist()
+        made = from_sklearn(model, FIELDS, precision="double")
+        assert scores(made, ROWS) == pytest.approx(own, rel=1e-12)
+
+
+def test_doubles_where_floats_flip_a_limit() -> None:
+    """Auto keeps floats that flip nothing, writes doubles where they do, and says which and why."""
+    model = fitted("logistic")
+    own = sklearn_scores(model, FIELDS, COLUMNS)
+    asked = ROWS[:300].tolist()
+    edge = sorted(own(asked))[150]
+
+    def coarse(_: Any, score: float) -> int:
+        return int(score * 4)
+
+    def sharp(_: Any, score: float) -> int:
+        return int(abs(score - edge) < 1e-12)
+
+    floats = from_sklearn(model, FIELDS, sample=asked, limit_of=coarse)
+    assert (floats.precision, floats.why) == ("float32", "no limit differs in 300 rows")
+    doubles = from_sklearn(model, FIELDS, sample=asked, limit_of=sharp)
+    assert doubles.precision == "float64"
+    assert doubles.why.startswith("floats flip ")
+    assert doubles.why.endswith("of 300 limits, doubles 0")
+    assert from_sklearn(model, FIELDS).why == "no sample and rules to compare limits with"
+
+
+def test_doubles_that_a_step_lacks_are_said_so() -> None:
+    """A step without doubles: auto keeps floats and says why, `double` is refused."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PowerTransformer
+
+    numbers = [FIELDS[1]]
+    rows = np.nan_to_num(ROWS[:, 1:2])
+    told = pd.DataFrame(rows, columns=["profit"])
+    model = make_pipeline(PowerTransformer(), LogisticRegression()).fit(told, rows[:, 0] > 0)
+    made = from_sklearn(model, numbers, sample=rows[:50].tolist(), limit_of=lambda _, score: int(score * 1e12))
+    assert made.precision == "float32"
+    assert "no conversion in doubles" in made.why
+    with pytest.raises(ModelRefused, match="conversion_failed"):
+        from_sklearn(model, numbers, precision="double")
+
+
+def test_what_is_converted_wrongly_is_refused() -> None:
+    """Isotonic calibration that would be rounded, categories inside boosting, columns without names."""
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    rows, good = np.nan_to_num(ROWS) / [1e9, 1, 1, 1], defaults(ROWS).astype(int)
+    told = pd.DataFrame(rows, columns=COLUMNS)
+    numbers = [FieldSpec(f"a.b.{column}", "number") for column in COLUMNS]
+    isotonic = CalibratedClassifierCV(LogisticRegression(), method="isotonic", cv=2).fit(told, good)
+    inside = HistGradientBoostingClassifier(max_iter=3, categorical_features=["grade"]).fit(told, good)
+    for model, way in ((isotonic, "sigmoid"), (inside, "encode before")):
+        with pytest.raises(ModelRefused) as refused:
+            from_sklearn(model, numbers)
+        assert way in refused.value.reasons[0].text
+    with pytest.raises(ModelRefused, match="fields_mismatch"):
+        from_sklearn(LogisticRegression().fit(rows, good), numbers)
+
+
+def test_a_bare_estimator_reads_one_tensor() -> None:
+    """Without a ColumnTransformer nothing asks for columns by name: one input, and the same scores."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    numbers = [FieldSpec(f"a.b.{column}", "number") for column in COLUMNS]
+    told = pd.DataFrame(ROWS, columns=COLUMNS)
+    forest = RandomForestClassifier(7, random_state=1)
+    for model in (forest, make_pipeline(StandardScaler(), RandomForestClassifier(7, random_state=1))):
+        made = from_sklearn(model.fit(told, defaults(ROWS)), numbers, precision="double")
+        assert [len(i.fields) for i in made.inputs] == [4]
+        assert scores(made, ROWS) == pytest.approx(model.predict_proba(told)[:, 1].tolist(), rel=1e-12)

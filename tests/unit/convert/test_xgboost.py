@@ -1,14 +1,18 @@
 """XGBoost and its conversion take the same branches and add the same floats."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_registry.convert import from_xgboost
+from model_registry.convert.native import xgboost_scores
+from model_registry.errors import ModelRefused
 from tests.unit.convert.models import FIELDS, GRADES, Rows, defaults, edges, scores, sums, table
 
 xgboost = pytest.importorskip("xgboost", reason="xgboost cannot be imported on this machine")
@@ -70,3 +74,59 @@ def test_scores_have_the_bits_of_xgboost(
     assert sums(converted, asked) == margins.tolist()
     own = made.predict(matrix(asked))  # its exponential is the machine's expf, which may round the other way
     assert (np.abs(scores(converted, asked) - own) <= np.abs(np.spacing(own))).all()
+
+
+def test_categories_are_read_by_name(tmp_path: Path) -> None:
+    """XGBoost keeps the names of pandas categories; their order is the bank's, the numbers are the catalogue's."""
+    rows, order = table(600, 5), ["N", "M", "E", "D", "C", "B", "A"]
+    told = pd.DataFrame(rows, columns=[field.name for field in FIELDS])
+    texts = [None if np.isnan(n) else GRADES[int(n)] for n in rows[:, 2]]
+    told["tax.declaration.grade"] = pd.Categorical(texts, categories=order)
+    model = xgboost.XGBClassifier(n_estimators=12, enable_categorical=True, max_cat_to_onehot=1, n_jobs=1)
+    model.fit(told, defaults(rows))
+    model.save_model(tmp_path / "model.json")
+    own = model.predict_proba(told)[:, 1]
+    for each in (model, model.get_booster(), tmp_path / "model.json"):
+        assert (np.abs(scores(from_xgboost(each, FIELDS), rows) - own) <= np.spacing(own)).all()
+    assert xgboost_scores(model, FIELDS)(rows.tolist()) == own.tolist()
+
+
+def test_rounds_are_those_that_predict() -> None:
+    """An estimator that stopped early predicts with its best round; a Booster with all, so it must be said."""
+    rows, other = table(400, 6), table(300, 7)
+    model = xgboost.XGBClassifier(n_estimators=90, learning_rate=0.5, early_stopping_rounds=4, n_jobs=1)
+    model.fit(rows, defaults(rows), eval_set=[(other, defaults(other, 2))], verbose=False)
+    best = model.best_iteration + 1
+    own = model.predict_proba(other)[:, 1]
+    assert (np.abs(scores(from_xgboost(model, FIELDS), other) - own) <= np.spacing(own)).all()
+    booster = model.get_booster()
+    every = booster.predict(xgboost.DMatrix(other))
+    told = from_xgboost(booster, FIELDS, rounds=booster.num_boosted_rounds())
+    assert (np.abs(scores(told, other) - every) <= np.spacing(every)).all()
+    assert from_xgboost(booster, FIELDS, rounds=best).onnx == from_xgboost(model, FIELDS).onnx
+    with pytest.raises(ModelRefused, match="rounds_unknown"):
+        from_xgboost(booster, FIELDS)
+
+
+def test_what_cannot_be_converted_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """Linear boosters, several classes, a missing value of one's own, unnamed categories, a file that is none."""
+    rows = table(200, 8)
+    good = defaults(rows).astype(int)
+    (tmp_path / "model.json").write_text('{"learner": {}}')
+    (tmp_path / "other.json").write_text("[1")
+    xgb: dict[str, Any] = {"n_estimators": 2, "n_jobs": 1}
+    three = xgboost.XGBClassifier(**xgb).fit(rows, np.arange(200) % 3)
+    linear = xgboost.train({"booster": "gblinear"}, xgboost.DMatrix(np.nan_to_num(rows), label=good), 2)
+    coded = xgboost.XGBClassifier(**xgb, missing=-1.0).fit(np.nan_to_num(rows), good)
+    for model, code, way in (
+        (trained(rows), "categories_unknown", "categories="),
+        (three, "objective_unsupported", "each"),
+        (linear, "tree_unsupported", "scikit-learn"),
+        (coded, "missing_rule_impossible", "missing=nan"),
+        (tmp_path / "model.json", "conversion_failed", "not as XGBoost writes it"),
+        (tmp_path / "other.json", "conversion_failed", "save_model('model.json')"),
+    ):
+        with pytest.raises(ModelRefused) as refused:
+            from_xgboost(model, FIELDS)
+        assert refused.value.reasons[0].code == code
+        assert way in refused.value.reasons[0].text

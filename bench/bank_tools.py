@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from bench.evidence import any_facts, sev_snp
 from bench.report import Figure
 from enclave_api.attestation.verify import Verdict, verify_evidence
 from enclave_api.cli.example import Example
@@ -63,7 +67,12 @@ def _started(command: Sequence[str]) -> float:
 
 
 def verification(room: Room) -> Iterator[Figure]:
-    """Evidence of this enclave, verified again and again; beside it the one signature that its vendor would make."""
+    """A made-up SEV-SNP machine's evidence, and that of this enclave, verified again and again."""
+    took = _micros(sev_snp(any_facts()), VERIFIED) / 1000
+    signature = _micros(_p384(), VERIFIED) / 1000
+    note = "SEV-SNP: chain of three certificates, report, TCB floor, every claim"
+    yield Figure("verify_evidence_ms", took, "ms", note, bar=10)
+    yield Figure("verify_evidence_ratio", took / signature, "×", f"to one ECDSA P-384 signature, {signature:.2f} ms")
     asked = room.alice.ask_evidence()
 
     def verify() -> Verdict:
@@ -71,9 +80,14 @@ def verification(room: Room) -> Iterator[Figure]:
         return verify_evidence(asked.evidence, asked.nonce, ACCEPT, at=now, tls_key_hash=asked.tls_key_hash)
 
     verify().require()
-    took = _micros(verify, VERIFIED) / 1000
-    note = f"{asked.evidence.format} evidence, every step that it has"
-    yield Figure("verify_evidence_ms", took, "ms", note, bar=10)
+    yield Figure("verify_simulated_ms", _micros(verify, VERIFIED) / 1000, "ms", "simulated: the claims alone")
+
+
+def _p384() -> Callable[[], object]:
+    key, scheme = ec.generate_private_key(ec.SECP384R1()), ec.ECDSA(hashes.SHA384())
+    report, public = bytes(672), key.public_key()
+    signature = key.sign(report, scheme)
+    return lambda: public.verify(signature, report, scheme)
 
 
 def rules(example: Example) -> Iterator[Figure]:

@@ -20,13 +20,15 @@ STEPS = (
     (2, 3, "champion", "from the next call on"),
     (3, 4, "request", "limit and receipt"),
     (0, 5, "replace-rules", "a cut-off, as a version"),
-    (1, 5, "rollback", "in one call"),
+    (1, 5, "approve, promote", "another person"),
     (2, 5, "another champion", "no call fails"),
-    (1, 6, "suspend", "at once, alone"),
-    (2, 6, "suspended", "every call is refused"),
+    (1, 6, "rollback", "in one call"),
+    (2, 6, "the one before", "no call fails"),
+    (1, 7, "suspend", "at once, alone"),
+    (2, 7, "suspended", "every call is refused"),
 )
 # (from step, to step)
-ARROWS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (7, 8), (8, 9), (10, 11))
+ARROWS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (7, 8), (8, 9), (10, 11), (12, 13))
 LEFT, TOP, WIDE, HIGH, BOX_W, BOX_H = 150, 16, 168, 74, 148, 46
 HEAD = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">

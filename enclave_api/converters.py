@@ -19,7 +19,8 @@ from sandbox.consent_store import ConsentRecord
 from sandbox.decision import LimitRequest
 from sandbox.disclosure import Disclosed
 from sandbox.subject_view import Proof, SubjectConsent, UsePage
-from sandbox.vault.datasets import DatasetStatus, layout_hash
+from sandbox.vault.catalog import layout_hash
+from sandbox.vault.datasets import DatasetStatus
 
 CURRENCY = "CNY"
 SIZE_CLASS_BYTES = 1024  # answers are padded to a multiple of this, whatever the limit

@@ -8,8 +8,7 @@ from model_registry.errors import ModelRefused, Reason
 from model_registry.manifest import Manifest
 from model_registry.registry import Registry
 from sandbox.jail.pool import JailPool, Program
-from sandbox.vault.catalog import Catalog
-from sandbox.vault.datasets import layout_hash
+from sandbox.vault.catalog import Catalog, layout_hash
 from sandbox.vault.vault import JoinPlan, code_lists, compile_plan
 
 

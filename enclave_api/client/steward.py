@@ -10,8 +10,7 @@ from heixia.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from enclave_api.client.connection import UPLOAD_TIMEOUT_S, Client
 from enclave_api.wire_limits import CHUNK_BYTES_MAX
-from sandbox.vault.catalog import Dataset
-from sandbox.vault.datasets import layout_hash
+from sandbox.vault.catalog import Dataset, layout_hash
 
 Progress = Callable[[int], None]
 

@@ -16,6 +16,10 @@ HEAVY = {
 }  # fmt: skip
 GROUPS = ["bank", "steward", "consent", "subject", "audit", "jail"]
 
+# What no client needs to be connected; what a command does with data, models or a home it imports itself.
+SERVERS = {"lightgbm", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "sklearn", "sqlalchemy", "starlette"}
+CLIENTS = ["application", "authority", "bank", "operator", "steward", "subject", "version_life"]
+
 _IMPORTED = """
 import json, sys
 from enclave_api.cli.main import app
@@ -43,6 +47,14 @@ def test_the_help_of_the_whole_needs_nothing_heavy() -> None:
 def test_the_help_of_a_group_needs_nothing_heavy(group: str) -> None:
     """Its modules import what they need inside their commands."""
     assert not _imports([group, "--help"]) & HEAVY
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_needs_nothing_of_the_servers(client: str) -> None:
+    """The SDK's classes are imported without databases, tables of numbers and model runtimes."""
+    code = f"import json, sys; import enclave_api.client.{client}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {name.partition(".")[0] for name in json.loads(done.stdout)} & SERVERS
 
 
 @pytest.mark.parametrize("name", list(PARTS))

@@ -7,12 +7,15 @@ HeixiaError
 │   ├── RequestInvalid     a member is missing, malformed or too large
 │   ├── NotServed          described in the protos, not served yet
 │   ├── EvidenceRefused    (client side) the enclave's evidence does not convince
+│   ├── RotationRefused    (operator) the HPKE key cannot be rotated now
 │   ├── FolderNotEmpty     (client side) a command would overwrite files
 │   └── CredentialsMissing (client side) a folder holds no certificate or signing key
 └── ServiceError
     ├── Busy               too much of that at once
     ├── HomeInvalid        (operator) the home directory is missing something or damaged
     ├── PassphraseWrong    (operator) the root secret does not open
+    ├── RootForeign        (operator) the root secret is another home's
+    ├── EpochDiffers       (operator) the root secret and the log disagree about what is destroyed
     ├── AddressTaken       (operator) the port is in use
     ├── WallsMissing       (operator) this machine lacks walls that the black box needs
     └── ConnectionFailed   (client side) the server cannot be reached or refuses the certificate
@@ -80,6 +83,24 @@ class PassphraseWrong(ServiceError):
     """The root secret does not open with this passphrase."""
 
     code = "passphrase_wrong"
+
+
+class RootForeign(ServiceError):
+    """The root secret is not the one that this home's log was made with."""
+
+    code = "root_foreign"
+
+
+class EpochDiffers(ServiceError):
+    """The root secret is older or newer than the log: one of them was put back from a copy."""
+
+    code = "epoch_differs"
+
+
+class RotationRefused(CallerError):
+    """The HPKE key cannot be rotated now; nothing was changed."""
+
+    code = "rotation_refused"
 
 
 class AddressTaken(ServiceError):

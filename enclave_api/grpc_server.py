@@ -83,7 +83,7 @@ def _credentials(tls: Path) -> grpc.ServerCredentials:
 
 async def _add_services(server: grpc.aio.Server, enclave: Service, options: ServeOptions) -> None:
     uploads = Uploads()
-    attestation_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationServicer(enclave.facts), server)
+    attestation_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationServicer(enclave.epochs), server)
     registry_pb2_grpc.add_RegistryServiceServicer_to_server(
         RegistryServicer(enclave.registry, enclave.versions, uploads), server
     )

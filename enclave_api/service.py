@@ -9,6 +9,7 @@ from audit.ledger import Ledger
 from enclave_api.attestation.evidence import EnclaveFacts
 from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import Settings
+from enclave_api.key_epochs import KeyEpochs
 from enclave_api.metrics import Metrics
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
@@ -47,9 +48,14 @@ class Service:
     datasets: Datasets
     versions: Versions
     decider: Decider
-    facts: EnclaveFacts
+    epochs: KeyEpochs
     metrics: Metrics
     desk: AuditDesk
+
+    @property
+    def facts(self) -> EnclaveFacts:
+        """The evidence's, of the newest key."""
+        return self.epochs.facts
 
     def tag_of(self, subject: str) -> str:
         """A subject's tag in the log; raises SubjectInvalid."""

@@ -35,9 +35,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class EnclaveFacts:
-    """What stays the same from start to stop; the claims are these and a nonce."""
+    """What stays the same until the key is rotated or the server stops; the claims are these and a nonce."""
 
     recipient: RecipientKey
+    epoch: int
     ledger_vkey: str
     tls_key_hash: str
     code_digest: str
@@ -65,6 +66,7 @@ class EnclaveFacts:
                 "nonce": nonce.hex(),
                 "hpke_key": self.recipient.raw.hex(),
                 "hpke_key_id": self.recipient.key_id,
+                "hpke_epoch": self.epoch,
                 "hpke_suite": SUITE_NAME,
                 "ledger_vkey": self.ledger_vkey,
                 "tls_key_hash": self.tls_key_hash,

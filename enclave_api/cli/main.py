@@ -2,7 +2,7 @@
 
 import typer
 
-from enclave_api.cli import audit, bank, consent, demo, jail, operate, request, steward, subject, witness
+from enclave_api.cli import audit, bank, consent, demo, jail, keys, operate, request, steward, subject, witness
 
 app = typer.Typer(
     name="heixia",
@@ -20,6 +20,7 @@ request.add_to(app)
 app.add_typer(audit.app, name="audit")
 app.command("witness")(witness.witness)
 app.add_typer(jail.app, name="jail")
+app.add_typer(keys.app, name="keys")
 app.command("demo")(demo.demo)
 
 

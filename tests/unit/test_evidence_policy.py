@@ -33,8 +33,8 @@ POOR = {**WALLS, "landlock": {"on": False, "why": "Function not implemented"}}
 def facts(mode: str = "one-shot", walls: Mapping[str, Mapping[str, Any]] = WALLS) -> EnclaveFacts:
     """An enclave's."""
     digest = hashlib.sha256(b"").hexdigest()
-    recipient = Keys(bytes(32)).recipient.public()
-    return EnclaveFacts(recipient, "vkey", digest, digest, digest, mode, walls, datetime(2026, 1, 1, tzinfo=UTC))
+    recipient = Keys.from_root(bytes(32)).recipient(0).public()
+    return EnclaveFacts(recipient, 0, "vkey", digest, digest, digest, mode, walls, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def failed(evidence: Evidence, policy: Policy) -> dict[str, str]:

@@ -5,7 +5,6 @@ HeixiaError
 │   ├── Unauthenticated    no client certificate of this trust domain
 │   ├── PermissionRefused  the role may not call this, or the resource is another organisation's
 │   ├── RequestInvalid     a member is missing, malformed or too large
-│   ├── NotServed          described in the protos, not served yet
 │   ├── EvidenceRefused    (client side) the enclave's evidence does not convince
 │   ├── RotationRefused    (operator) the HPKE key cannot be rotated now
 │   ├── FolderNotEmpty     (client side) a command would overwrite files
@@ -40,12 +39,6 @@ class RequestInvalid(CallerError):
     """A request member is missing, malformed or too large."""
 
     code = "request_invalid"
-
-
-class NotServed(CallerError):
-    """Described in the protos, not served yet (docs/status.md)."""
-
-    code = "not_served"
 
 
 class EvidenceRefused(CallerError):

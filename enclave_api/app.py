@@ -22,7 +22,10 @@ from audit.event import EnclaveStarted
 from audit.ledger import Ledger, Position
 from audit.schema import database_errors, forget_overwritten, open_engine
 from audit.source import DatabaseSource
-from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts, code_digest
+from enclave_api.attestation.evidence import EnclaveFacts, code_digest
+from enclave_api.attestation.hardware_attester import HardwareAttester
+from enclave_api.attestation.simulated import Attester, Simulated
+from enclave_api.attestation.tsm import ReportFolder
 from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import GRACE_S, Settings
 from enclave_api.epoch_checks import check_root
@@ -71,10 +74,12 @@ async def build(
         HomeInvalid, PassphraseWrong, RootForeign, EpochDiffers, CatalogInvalid, LedgerCorrupt, LedgerBusy,
             LedgerRolledBack, BudgetDiffers, Database*: nothing was changed.
         WallsMissing: likewise; not raised where the options accept weak isolation.
+        EvidenceUnavailable: likewise; the settings ask for hardware's evidence and there is none.
     """
     settings, keeper = home.settings(), home.keeper(options.passphrase)
     keys = keeper.keys
     catalog = load_catalog(home.path / "catalog.yaml")
+    attester = await _attester(settings, stack)
     pool = await _pool(settings, options.accept_weak_isolation)
     stack.push_async_callback(pool.close)
     engine = open_engine(home.database, create=False)
@@ -87,7 +92,9 @@ async def build(
     hearers = [anchor.put]
     ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, lambda new: _tell(hearers, new))
     stack.callback(ledger.close)
-    epochs = KeyEpochs(keeper, ledger, engine, KeyRing(utc_now), utc_now, _facts(home, settings, keys, engine, pool))
+    epochs = KeyEpochs(
+        keeper, ledger, engine, KeyRing(utc_now), utc_now, _facts(home, settings, keys, engine, pool, attester)
+    )
     unsaid = epochs.check()
     trust = Trust.load(home, signer.verifiers)
     seen = await asyncio.to_thread(trust.remembered)
@@ -107,7 +114,7 @@ async def build(
     versions = Versions(registry, pool, catalog)
     facts = epochs.facts
     rules = DecisionSettings(settings.release_quantum_ms, settings.budget_bits_per_year * 1000)
-    room = Enclave(facts.evidence_hash, SIMULATED, facts.isolation)
+    room = Enclave(facts.evidence_hash, facts.format, facts.isolation)
     reader = stack.enter_context(engine.connect())
     decider = Decider(ledger, reader, vault, consents, versions, rules, room, utc_now)
     epochs.tell_decisions = partial(_name_evidence, decider)
@@ -117,7 +124,7 @@ async def build(
     desk = AuditDesk(ledger, engine, home.index, rules.budget_milli, settings.release_quantum_ms)
     stack.callback(desk.close)
     floors = (ledger, vault, registry, consents, datasets, versions, decider)
-    return Service(settings, engine, *floors, epochs, metrics, desk)
+    return Service(settings, engine, *floors, epochs, attester, metrics, desk)
 
 
 def _name_evidence(decider: Decider, evidence_hash: str) -> None:
@@ -127,6 +134,14 @@ def _name_evidence(decider: Decider, evidence_hash: str) -> None:
 def _tell(hearers: Sequence[Callable[[str], None]], checkpoint: str) -> None:
     for hear in hearers:
         hear(checkpoint)
+
+
+async def _attester(settings: Settings, stack: AsyncExitStack) -> Attester:
+    if settings.evidence == "simulated":
+        return Simulated()
+    made = await asyncio.to_thread(HardwareAttester, ReportFolder())
+    stack.callback(made.close)
+    return made
 
 
 async def _pool(settings: Settings, accept_weak_isolation: bool) -> JailPool:
@@ -183,7 +198,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         gc.collect()
         gc.set_threshold(GC_THRESHOLD)
         gc.freeze()  # what a start allocates lives as long as the process; the collector need not walk it in every call
-        _log.info("serving", listen=options.listen, evidence=SIMULATED, isolation=enclave.facts.isolation)
+        _log.info("serving", listen=options.listen, evidence=enclave.facts.format, isolation=enclave.facts.isolation)
         ready(port, enclave.facts, log_url)
         cause = await stop
         _log.info("stopping", cause=type(cause).__name__ if cause else "signal")
@@ -198,7 +213,9 @@ def _resolve(stop: asyncio.Future[BaseException | None], cause: BaseException | 
         stop.set_result(cause)
 
 
-def _facts(home: Home, settings: Settings, keys: Keys, engine: Engine, pool: JailPool) -> EnclaveFacts:
+def _facts(
+    home: Home, settings: Settings, keys: Keys, engine: Engine, pool: JailPool, attester: Attester
+) -> EnclaveFacts:
     try:
         certificate = x509.load_pem_x509_certificate((home.path / "tls" / "server.pem").read_bytes())
     except (OSError, ValueError) as error:
@@ -216,6 +233,7 @@ def _facts(home: Home, settings: Settings, keys: Keys, engine: Engine, pool: Jai
         mode=settings.isolation,
         walls=pool.walls,
         started=utc_now(),
+        format=attester.format,
     )
 
 
@@ -250,7 +268,7 @@ async def record_start(enclave: Service) -> None:
             begin_epoch(connection, Epoch(facts.epoch, facts.recipient.key_id, position.index, position.time))
         event = EnclaveStarted(
             evidence_hash=facts.evidence_hash,
-            evidence_format=SIMULATED,
+            evidence_format=facts.format,
             isolation=facts.isolation,
             version=enclave_api.__version__,
             epoch=facts.epoch,

@@ -23,6 +23,7 @@ TEMPLATE = """\
 trust_domain = "{trust_domain}"      # of client certificates: spiffe://<trust domain>/<role>/<organisation>
 log_origin = "{log_origin}"          # name of the log: first line of every checkpoint; never change it
 
+evidence = "simulated"         # no hardware vouches; "tsm": a report of SEV-SNP or TDX through Linux' configfs-tsm
 isolation = "one-shot"         # a process for each call; "warm": one for many calls of a version, which is weaker
 release_quantum_ms = 50        # answers leave at multiples of this, and a little later by chance: time tells no data
 score_deadline_ms = 20         # a model has exactly this long in every call, whatever the data; at most half of that
@@ -44,6 +45,7 @@ class Settings(BaseModel):
 
     trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,253}$")]
     log_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,200}$")]
+    evidence: Literal["simulated", "tsm"] = "simulated"
     isolation: Literal["one-shot", "warm"] = "one-shot"
     release_quantum_ms: int = Field(50, ge=0, le=1000)
     score_deadline_ms: int = Field(20, ge=10, le=60_000)

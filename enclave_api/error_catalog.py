@@ -41,6 +41,9 @@ CATALOG: dict[str, Line] = {
     "folder_not_empty": Line(S.FAILED_PRECONDITION, "Nothing is overwritten"),
     "credentials_missing": Line(S.FAILED_PRECONDITION, "The folder given with --as holds no certificate"),
     "evidence_refused": Line(S.FAILED_PRECONDITION, "The enclave's evidence is refused"),
+    "policy_invalid": Line(S.INVALID_ARGUMENT, "The evidence policy cannot be used"),
+    "evidence_unreadable": Line(S.INVALID_ARGUMENT, "The file cannot be used"),
+    "evidence_unavailable": Line(S.UNAVAILABLE, "The hardware gives no evidence"),
     # the ground
     "ledger_closed": Line(S.UNAVAILABLE, "The ledger has stopped; repeat with the same request id after a restart."),
     "ledger_busy": Line(S.UNAVAILABLE, "The ledger is busy; nothing was stored. Repeat with the same request id."),

@@ -6,6 +6,8 @@ HeixiaError
 │   ├── PermissionRefused  the role may not call this, or the resource is another organisation's
 │   ├── RequestInvalid     a member is missing, malformed or too large
 │   ├── EvidenceRefused    (client side) the enclave's evidence does not convince
+│   ├── PolicyInvalid      (client side) an evidence policy says nothing, or something unknown
+│   ├── EvidenceUnreadable (client side) a file of evidence or certificates is none
 │   ├── RotationRefused    (operator) the HPKE key cannot be rotated now
 │   ├── FolderNotEmpty     (client side) a command would overwrite files
 │   └── CredentialsMissing (client side) a folder holds no certificate or signing key
@@ -17,6 +19,7 @@ HeixiaError
     ├── EpochDiffers       (operator) the root secret and the log disagree about what is destroyed
     ├── AddressTaken       (operator) the port is in use
     ├── WallsMissing       (operator) this machine lacks walls that the black box needs
+    ├── EvidenceUnavailable  the hardware gives no report: none there, no right to it, or busy
     └── ConnectionFailed   (client side) the server cannot be reached or refuses the certificate
 """
 
@@ -45,6 +48,18 @@ class EvidenceRefused(CallerError):
     """The enclave's evidence does not meet the caller's policy."""
 
     code = "evidence_refused"
+
+
+class PolicyInvalid(CallerError):
+    """A policy file is malformed, has unknown members, or would check nothing."""
+
+    code = "policy_invalid"
+
+
+class EvidenceUnreadable(CallerError):
+    """A file is not the evidence, certificate or collateral it was given as."""
+
+    code = "evidence_unreadable"
 
 
 class Busy(ServiceError):
@@ -106,6 +121,13 @@ class WallsMissing(ServiceError):
     """The kernel, or the container, refuses walls that untrusted bytes must stand behind."""
 
     code = "walls_missing"
+
+
+class EvidenceUnavailable(ServiceError):
+    """The hardware gives no report: there is none, it may not be asked, or it stays busy."""
+
+    code = "evidence_unavailable"
+    retryable = True
 
 
 class ConnectionFailed(ServiceError):

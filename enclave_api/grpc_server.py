@@ -83,7 +83,8 @@ def _credentials(tls: Path) -> grpc.ServerCredentials:
 
 async def _add_services(server: grpc.aio.Server, enclave: Service, options: ServeOptions) -> None:
     uploads = Uploads()
-    attestation_pb2_grpc.add_AttestationServiceServicer_to_server(AttestationServicer(enclave.epochs), server)
+    evidence = AttestationServicer(enclave.epochs, enclave.attester, enclave.decider.clock)
+    attestation_pb2_grpc.add_AttestationServiceServicer_to_server(evidence, server)
     registry_pb2_grpc.add_RegistryServiceServicer_to_server(
         RegistryServicer(enclave.registry, enclave.versions, uploads), server
     )

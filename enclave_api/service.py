@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from audit.ledger import Ledger
 from enclave_api.attestation.evidence import EnclaveFacts
+from enclave_api.attestation.simulated import Attester
 from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import Settings
 from enclave_api.key_epochs import KeyEpochs
@@ -49,6 +50,7 @@ class Service:
     versions: Versions
     decider: Decider
     epochs: KeyEpochs
+    attester: Attester
     metrics: Metrics
     desk: AuditDesk
 

@@ -20,6 +20,8 @@ from sandbox.jail.required import isolation
 
 SCHEMA = "heixia.evidence/v1"
 SIMULATED = "simulated"
+SEV_SNP = "sev-snp"
+TDX = "tdx"
 NONCE_BYTES = 32
 
 
@@ -35,7 +37,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class EnclaveFacts:
-    """What stays the same until the key is rotated or the server stops; the claims are these and a nonce."""
+    """What stays the same until the key is rotated or the server stops; the claims are these, a nonce and a time."""
 
     recipient: RecipientKey
     epoch: int
@@ -46,6 +48,7 @@ class EnclaveFacts:
     mode: str
     walls: Mapping[str, Mapping[str, Any]]
     started: datetime
+    format: str = SIMULATED
 
     @property
     def isolation(self) -> str:
@@ -54,41 +57,41 @@ class EnclaveFacts:
 
     @property
     def evidence_hash(self) -> str:
-        """SHA-256, hex, of the claims without a nonce: what every decision names."""
-        return hashlib.sha256(self.claims(b"")).hexdigest()
+        """What every decision names: the claims without what differs from one asking to the next."""
+        return evidence_hash(self._members())
 
-    def claims(self, nonce: bytes) -> bytes:
-        """The claims over a nonce, as RFC 8785 JSON."""
+    def claims(self, nonce: bytes, issued: datetime) -> bytes:
+        """The claims over a nonce, made at a time, as RFC 8785 JSON."""
+        return rfc8785.dumps({**self._members(), "nonce": nonce.hex(), "issued": format_time(issued)})
+
+    def _members(self) -> dict[str, Any]:
         versions = {name: importlib.metadata.version(name) for name in ("cryptography", "onnxruntime")}
-        return rfc8785.dumps(
-            {
-                "schema": SCHEMA,
-                "nonce": nonce.hex(),
-                "hpke_key": self.recipient.raw.hex(),
-                "hpke_key_id": self.recipient.key_id,
-                "hpke_epoch": self.epoch,
-                "hpke_suite": SUITE_NAME,
-                "ledger_vkey": self.ledger_vkey,
-                "tls_key_hash": self.tls_key_hash,
-                "code_digest": self.code_digest,
-                "config_digest": self.config_digest,
-                "isolation": self.isolation,
-                "walls": {name: dict(wall) for name, wall in self.walls.items()},
-                "versions": versions,
-                "started": format_time(self.started),
-            }
-        )
+        return {
+            "schema": SCHEMA,
+            "hpke_key": self.recipient.raw.hex(),
+            "hpke_key_id": self.recipient.key_id,
+            "hpke_epoch": self.epoch,
+            "hpke_suite": SUITE_NAME,
+            "ledger_vkey": self.ledger_vkey,
+            "tls_key_hash": self.tls_key_hash,
+            "code_digest": self.code_digest,
+            "config_digest": self.config_digest,
+            "isolation": self.isolation,
+            "walls": {name: dict(wall) for name, wall in self.walls.items()},
+            "versions": versions,
+            "started": format_time(self.started),
+        }
+
+
+def evidence_hash(claims: Mapping[str, Any]) -> str:
+    """SHA-256, hex, of the claims without `nonce` and `issued`, as RFC 8785 JSON."""
+    kept = {name: value for name, value in claims.items() if name not in ("nonce", "issued")}
+    return hashlib.sha256(rfc8785.dumps(kept)).hexdigest()
 
 
 def report_data(claims: bytes) -> bytes:
     """The 64 bytes that a report must carry: SHA-512 of the claims."""
     return hashlib.sha512(claims).digest()
-
-
-def simulated(facts: EnclaveFacts, nonce: bytes) -> Evidence:
-    """Evidence that nobody vouches for: the report is the bare report data."""
-    claims = facts.claims(nonce)
-    return Evidence(claims, SIMULATED, report_data(claims))
 
 
 def code_digest() -> str:

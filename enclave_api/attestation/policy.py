@@ -1,21 +1,20 @@
-"""What a caller accepts, checked step by step; each step passed, failed or was skipped, with the reason.
+"""What a bank accepts of an enclave: one model, made in code or read from a file (policy_file.py).
 
-Hardware formats (sev-snp, tdx) are verified by a later part of this package; until then they are refused here rather
-than waved through.
+Everything that weakens it is a member of its own whose name says so. `Policy()` accepts no evidence at all.
 """
 
-import hmac
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
-from enclave_api.attestation.evidence import SCHEMA, SIMULATED, Evidence, report_data
-from enclave_api.attestation.steps import Outcome, Step
-from enclave_api.errors import EvidenceRefused
-from model_registry.bundle import RecipientKey
-from model_registry.errors import BundleInvalid
-from sandbox.jail.required import MODES, REQUIRED, isolation, missing
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from enclave_api.attestation.hardware import Sha256
+from enclave_api.attestation.sev_snp_policy import SevSnpPolicy
+from enclave_api.attestation.tdx_policy import TdxPolicy
+from sandbox.jail.required import REQUIRED
+
+AGE_MINUTES_MAX = 366 * 24 * 60  # a year: whoever wants longer leaves the member out
+DIGESTS_MAX = 100  # a bank accepts a few releases at a time
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,13 @@ class UnsafeAcceptSimulated:
 
 @dataclass(frozen=True)
 class UnsafeAcceptWeakIsolation:
-    """Accepts an enclave that lacks walls: a hostile model can reach more there than docs/threat-model.md says."""
+    """Accepts an enclave that lacks walls: a hostile model can reach more there than docs/threat-model.md says.
+
+    Attributes:
+        walls: the walls that may be missing; None = any.
+    """
+
+    walls: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,122 +38,62 @@ class UnsafeAcceptWarm:
     """Accepts processes that serve many calls: one call of a version that was taken over may see the next."""
 
 
-@dataclass(frozen=True)
-class Policy:
-    """What must hold. Simulated evidence, missing walls and warm isolation are refused unless told otherwise."""
-
-    simulated: UnsafeAcceptSimulated | None = None
-    code_digest: str | None = None
-    weak_isolation: UnsafeAcceptWeakIsolation | None = None
-    warm: UnsafeAcceptWarm | None = None
+def _simulated(given: object) -> object:
+    return _marker(given, UnsafeAcceptSimulated())
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The steps, and what the claims say."""
-
-    steps: tuple[Step, ...]
-    claims: dict[str, Any]
-
-    @property
-    def accepted(self) -> bool:
-        """Whether no step failed."""
-        return all(step.outcome != "failed" for step in self.steps)
-
-    def recipient(self) -> RecipientKey:
-        """The key to seal to; raises EvidenceRefused where a step failed."""
-        if not self.accepted:
-            failed = next(step for step in self.steps if step.outcome == "failed")
-            raise EvidenceRefused(failed.name, public=f"{failed.name}: {failed.reason}")
-        return RecipientKey(bytes.fromhex(self.claims["hpke_key"]))
+def _warm(given: object) -> object:
+    return _marker(given, UnsafeAcceptWarm())
 
 
-def verify_evidence(evidence: Evidence, nonce: bytes, policy: Policy) -> Verdict:
-    """Checks evidence offline; never raises for evidence, however malformed: it fails steps instead."""
-    claims = _claims(evidence)
-    checks: list[tuple[str, Callable[[], tuple[Outcome, str]]]] = [
-        ("claims readable", lambda: _passed(bool(claims), "RFC 8785 JSON of a known schema")),
-        ("report signature", lambda: _signature(evidence)),
-        ("report data = claims", lambda: _passed(_same(evidence.report[:64], report_data(evidence.claims)), "SHA-512")),
-        ("nonce is ours", lambda: _passed(_same(_hex(claims.get("nonce")), nonce), "32 bytes of this call")),
-        ("key matches its id", lambda: _passed(_is_key(claims), "an MLKEM768-X25519 key and its SHA-256")),
-        ("code digest accepted", lambda: _code(claims, policy)),
-        ("TLS key = connection", lambda: ("skipped", "not compared yet by this client")),
-        ("walls acceptable", lambda: _walls(claims, policy)),
-        ("isolation acceptable", lambda: _isolation(claims, policy)),
-        ("not simulated", lambda: _simulated(evidence, policy)),
-    ]
-    return Verdict(tuple(Step(name, *check()) for name, check in checks), claims)
+def _marker(given: object, unsafe: object) -> object:
+    if given is True:
+        return unsafe
+    if given is False or given is None or given == unsafe:
+        return given or None
+    raise ValueError("must be true or false")
 
 
-def _claims(evidence: Evidence) -> dict[str, Any]:
-    try:
-        claims = json.loads(evidence.claims)
-    except (ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) and claims.get("schema") == SCHEMA else {}
+def _weak(given: object) -> object:
+    if given is None or isinstance(given, UnsafeAcceptWeakIsolation):
+        return given
+    if not isinstance(given, (list, tuple)) or not all(isinstance(name, str) for name in given):
+        raise ValueError("must be a list of names of walls")
+    if strangers := [name for name in given if name not in REQUIRED]:
+        raise ValueError(f"no wall is called {ascii(strangers[0])[:40]}; the walls are {', '.join(REQUIRED)}")
+    return UnsafeAcceptWeakIsolation(tuple(given)) if given else None
 
 
-def _passed(ok: bool, reason: str) -> tuple[Outcome, str]:
-    return ("passed" if ok else "failed", reason)
+class Policy(BaseModel):
+    """What must hold. Simulated evidence, missing walls and warm isolation are refused unless told otherwise.
 
+    The second name of a member is its name in a file.
 
-def _same(one: bytes, other: bytes) -> bool:
-    return hmac.compare_digest(one, other)
+    Attributes:
+        simulated: `accept_simulated`, true or false in a file.
+        weak_isolation: `accept_missing_walls`, names in a file.
+        warm: `accept_warm`, true or false in a file.
+        code_digests: the installed code must be one of these. Hardware evidence is refused where there are none: a
+            measurement says which machine was started, not which application it installed.
+        config_digests: the configuration must be one of these; none = any.
+        age_minutes_max: how long before the time of verification the evidence may have been made; None = any time.
+        sev_snp: `sev-snp`; evidence of AMD SEV-SNP is judged by it, and refused without it.
+        tdx: likewise for Intel TDX.
+    """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
 
-def _hex(text: object) -> bytes:
-    try:
-        return bytes.fromhex(text) if isinstance(text, str) else b""
-    except ValueError:
-        return b""
-
-
-def _is_key(claims: dict[str, Any]) -> bool:
-    key = RecipientKey(_hex(claims.get("hpke_key")))
-    try:
-        key.public()
-    except BundleInvalid:
-        return False
-    return key.key_id == claims.get("hpke_key_id")
-
-
-def _signature(evidence: Evidence) -> tuple[Outcome, str]:
-    if evidence.format == SIMULATED:
-        return "skipped", "simulated evidence is signed by nobody"
-    return "failed", f"this client cannot verify {evidence.format[:32]!r} yet"
-
-
-def _code(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
-    if policy.code_digest is None:
-        return "skipped", "the policy names no code digest"
-    return _passed(claims.get("code_digest") == policy.code_digest, "digest of the installed code")
-
-
-def _walls(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
-    # a name of the server's own invention is a stranger's text: quoted and cut
-    lacking = [name if name in REQUIRED else ascii(name)[:40] for name in missing(claims.get("walls"))]
-    if not lacking:
-        return "passed", f"all {len(claims['walls'])} on"
-    told = f"missing: {', '.join(lacking[:40])}"
-    if policy.weak_isolation is None:
-        return "failed", f"{told}; accept them in the SDK with UnsafeAcceptWeakIsolation"
-    return "passed", f"{told}; accepted because you said so"
-
-
-def _isolation(claims: dict[str, Any], policy: Policy) -> tuple[Outcome, str]:
-    said = claims.get("isolation")
-    mode = next((mode for mode in MODES if isolation(mode, claims.get("walls")) == said), None)
-    if mode is None:
-        return "failed", f"the claims call {ascii(said)[:40]} what their walls are not"
-    if mode == "warm" and policy.warm is None:
-        return "failed", "warm: a process serves many calls; accept it in the SDK with UnsafeAcceptWarm"
-    return "passed", str(said)
-
-
-def _simulated(evidence: Evidence, policy: Policy) -> tuple[Outcome, str]:
-    if evidence.format != SIMULATED:
-        return "passed", evidence.format[:32]
-    if policy.simulated is None:
-        return "failed", "no hardware vouches for this enclave; accept it with --accept-simulated"
-    return "passed", "SIMULATED, accepted because you said so"
+    simulated: Annotated[UnsafeAcceptSimulated | None, BeforeValidator(_simulated)] = Field(
+        default=None, validation_alias="accept_simulated"
+    )
+    weak_isolation: Annotated[UnsafeAcceptWeakIsolation | None, BeforeValidator(_weak)] = Field(
+        default=None, validation_alias="accept_missing_walls"
+    )
+    warm: Annotated[UnsafeAcceptWarm | None, BeforeValidator(_warm)] = Field(
+        default=None, validation_alias="accept_warm"
+    )
+    code_digests: tuple[Sha256, ...] = Field(default=(), max_length=DIGESTS_MAX)
+    config_digests: tuple[Sha256, ...] = Field(default=(), max_length=DIGESTS_MAX)
+    age_minutes_max: int | None = Field(default=None, ge=1, le=AGE_MINUTES_MAX, strict=True)
+    sev_snp: SevSnpPolicy | None = Field(default=None, validation_alias="sev-snp")
+    tdx: TdxPolicy | None = None

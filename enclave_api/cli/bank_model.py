@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from enclave_api.cli.bank_evidence import AcceptOption, evidence_policy
+from enclave_api.cli.bank_evidence import (
+    AcceptOption,
+    AtOption,
+    CertsOption,
+    EvidencePolicyOption,
+    chosen_policy,
+    load_certs,
+    point_in_time,
+)
 from enclave_api.cli.bank_versions import show_version
 from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show, table
 
@@ -98,18 +106,25 @@ def seal(
     as_: AsOption,
     offer: Annotated[Path, typer.Argument(help="offer.yaml: product, levels, fields, model, rules, samples.")],
     out: Annotated[Path, typer.Option(help="The sealed bundle.")] = Path("bundle.heixia"),
+    policy: EvidencePolicyOption = None,
     accept_simulated: AcceptOption = False,
+    at: AtOption = "",
+    certs: CertsOption = None,
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify the enclave, sign a manifest, seal model and rules to the enclave's key."""
+    """Verify the enclave, sign a manifest, seal model and rules to the enclave's key.
+
+    The manifest names the policy file that the enclave was judged by.
+    """
     from enclave_api.cli.offer_file import read_offer, write_bundle
     from enclave_api.client.bank import Bank
 
     with plain_errors(), Bank.connect(server, as_) as client:
-        recipient = client.verify_enclave(evidence_policy(accept_simulated)).recipient()
+        chosen, time, material = chosen_policy(policy, accept_simulated), point_in_time(at), load_certs(certs)
+        recipient = client.verify_enclave(chosen.policy, at=time, material=material).recipient()
         model, terms, samples = read_offer(offer, client.fields)
-        bundle = client.seal(model, terms, recipient, samples)
+        bundle = client.seal(model, terms, recipient, samples, evidence_policy=chosen.digest or None)
         write_bundle(out, bundle)
         show({"bundle": str(out), "bytes": len(bundle.ciphertext), "sealed to": recipient.key_id}, as_json)
 

@@ -114,7 +114,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; calls in flight are finished first."""
     from enclave_api import app
-    from enclave_api.attestation.evidence import EnclaveFacts
+    from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts
     from enclave_api.home import Home
     from enclave_api.logs import LEVELS, set_up_logs
     from enclave_api.service import ServeOptions
@@ -139,7 +139,8 @@ def serve(
     )
 
     def ready(port: int, facts: EnclaveFacts, log_url: str | None) -> None:
-        print(SIMULATED_NOTICE, file=sys.stderr)  # noqa: T201
+        if facts.format == SIMULATED:
+            print(SIMULATED_NOTICE, file=sys.stderr)  # noqa: T201
         if lacking := explain_missing(facts.walls):
             print(f"{WEAK_NOTICE}{lacking}", file=sys.stderr)  # noqa: T201
         if facts.mode == WARM:

@@ -3,7 +3,7 @@
 import os
 import uuid
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from enclave_api.cli.common import (
     show,
     table,
 )
+
+if TYPE_CHECKING:
+    from audit.receipt import Receipt, Step
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,6 +59,26 @@ def request(
         show(facts, as_json)
 
 
+def _same_evidence(receipt: "Receipt", file: Path) -> "Step":
+    from audit.errors import EventInvalid
+    from audit.event import Decision, decode
+    from audit.receipt import Step
+    from enclave_api.attestation.claims import read_claims
+    from enclave_api.attestation.evidence import evidence_hash
+    from enclave_api.attestation.saved import load_saved
+
+    saved = load_saved(file).evidence()
+    claims = read_claims(saved.claims)
+    try:
+        event, _ = decode(receipt.entry)
+    except EventInvalid:
+        event = None
+    named = (event.evidence_format, event.evidence_hash) if isinstance(event, Decision) else ("", "")
+    same = bool(claims) and named == (saved.format, evidence_hash(claims))
+    told = "judge that file with `heixia bank verify-evidence`" if same else "of another enclave, start or key"
+    return Step("evidence is the saved one", same, told)
+
+
 def verify(
     receipt: Annotated[Path, typer.Argument(help="A receipt kept by `heixia request --receipt`.")],
     policy: Annotated[
@@ -68,6 +91,10 @@ def verify(
     ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="With --log: keep the receipt as proved there in this file.")
+    ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(help="Evidence saved by `heixia bank evidence --save`: was the answer this enclave's?"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,6 +122,8 @@ def verify(
             kept = prove_again(kept, source, source.checkpoint())
             steps = [Step("log goes on from the receipt's tree", True, f"proved by {log}")]
         steps += verify_receipt(kept, trust)
+        if evidence:
+            steps.append(_same_evidence(kept, evidence))
         table(("step", "ok", "detail"), [(s.name, s.ok, s.detail) for s in steps], as_json)
         if wrong := [step.name for step in steps if not step.ok]:
             early = wrong == [QUORUM_STEP] and not log

@@ -21,11 +21,16 @@ from heixia.registry.v1 import registry_pb2_grpc
 
 from audit.event import format_time
 from enclave_api import converters
-from enclave_api.attestation.policy import Policy, Verdict, verify_evidence
+from enclave_api.attestation.evidence import NONCE_BYTES, Evidence
+from enclave_api.attestation.hardware import Material
+from enclave_api.attestation.policy import Policy
+from enclave_api.attestation.verify import Verdict, verify_evidence
 from enclave_api.client.champion import Champion, stamp
 from enclave_api.client.connection import UPLOAD_TIMEOUT_S, Client
 from enclave_api.client.new_rules import NewRules, declared
+from enclave_api.client.server_certificate import key_hash
 from enclave_api.config import CHUNK_BYTES_MAX
+from enclave_api.errors import ConnectionFailed, EvidenceRefused
 from model_registry.bundle import RecipientKey, Sample, SealedBundle, digests_of, encode_content, seal_bundle
 from model_registry.convert import Converted, FieldSpec
 from model_registry.manifest import Manifest, make_manifest, sign_manifest
@@ -33,6 +38,7 @@ from model_registry.rules import compile_rules
 from sandbox.gate import snap
 
 Row = Mapping[str, float | int | bool | str | None]
+NO_MATERIAL = Material()
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,15 @@ class Offer:
     limit_valid_days: int = 30
     data_max_age_days: int = 400
     comment: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Evidence as it came, the nonce it was asked with, and the key (`tls_key_hash`) of the connection it came by."""
+
+    evidence: Evidence
+    nonce: bytes
+    tls_key_hash: str
 
 
 def own_limits(offer: Offer, fields: Sequence[FieldSpec]) -> Callable[[Row, float], int]:
@@ -84,12 +99,38 @@ def _number(field: FieldSpec, value: float | int | bool | str | None) -> float:
 class Bank(Client):
     """A person of an institution."""
 
-    def verify_enclave(self, policy: Policy) -> Verdict:
-        """Asks for fresh evidence and checks it; `recipient()` of the verdict is the key to seal to."""
-        nonce = os.urandom(32)
+    def verify_enclave(
+        self, policy: Policy, *, at: datetime | None = None, material: Material = NO_MATERIAL
+    ) -> Verdict:
+        """Asks for fresh evidence and checks it; `recipient()` of the verdict is the key to seal to.
+
+        Args:
+            policy: what must hold.
+            at: the time to judge by; None = now.
+            material: certificates, revocation lists and collateral of the bank's own.
+
+        Raises:
+            ConnectionFailed, CredentialsMissing, Refused.
+            EvidenceRefused: the server changed its certificate between the handshake and the channel.
+        """
+        asked = self.ask_evidence()
+        time = at or datetime.now(UTC)
+        return verify_evidence(
+            asked.evidence, asked.nonce, policy, at=time, tls_key_hash=asked.tls_key_hash, material=material
+        )
+
+    def ask_evidence(self) -> Asked:
+        """Fresh evidence, not judged yet; the channel is pinned to the certificate that it came under."""
+        certificate, nonce = self.pin(), os.urandom(NONCE_BYTES)
         stub = attestation_pb2_grpc.AttestationServiceStub(self.channel)
-        answer = self.call(stub.GetEvidence, attestation_pb2.GetEvidenceRequest(nonce=nonce))
-        return verify_evidence(converters.evidence_from(answer.evidence), nonce, policy)
+        try:
+            answer = self.call(stub.GetEvidence, attestation_pb2.GetEvidenceRequest(nonce=nonce))
+        except ConnectionFailed as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                raise
+            reason = "TLS key = connection: the server's certificate changed between the handshake and the channel"
+            raise EvidenceRefused("pinned", public=reason) from error
+        return Asked(converters.evidence_from(answer.evidence), nonce, key_hash(certificate))
 
     def fields(self, names: Sequence[str]) -> list[FieldSpec]:
         """What the catalogue says of the named fields; raises Refused where there is none."""
@@ -101,9 +142,22 @@ class Bank(Client):
         return [FieldSpec.of(name, known) for name in names]
 
     def seal(
-        self, model: Converted, offer: Offer, recipient: RecipientKey, samples: Sequence[Sample] = ()
+        self,
+        model: Converted,
+        offer: Offer,
+        recipient: RecipientKey,
+        samples: Sequence[Sample] = (),
+        *,
+        evidence_policy: str | None = None,
     ) -> SealedBundle:
         """Signs a manifest and seals model, rules and parity samples to the enclave.
+
+        Args:
+            model: the model.
+            offer: what the product promises.
+            recipient: of a verdict.
+            samples: rows with the bank's own limits.
+            evidence_policy: SHA-256, hex, of the policy file that the enclave was judged by; the manifest names it.
 
         Raises:
             ManifestInvalid, RulesInvalid, BundleInvalid: before anything is sent.
@@ -111,7 +165,7 @@ class Bank(Client):
         rules = offer.rules.encode()
         compile_rules(rules, {f.name: f.type for f in model.fields}, {f.name: f.codes for f in model.fields})
         content = encode_content(model.onnx, rules, samples)
-        manifest = draft_manifest(model, offer, recipient, content)
+        manifest = draft_manifest(model, offer, recipient, content, evidence_policy)
         return seal_bundle(content, sign_manifest(manifest, self.credentials.signing_key()), [recipient])
 
     def submit(self, bundle: SealedBundle) -> pb.Version:
@@ -192,7 +246,9 @@ class Bank(Client):
         return registry_pb2_grpc.RegistryServiceStub(self.channel)
 
 
-def draft_manifest(model: Converted, offer: Offer, recipient: RecipientKey, content: bytes) -> Manifest:
+def draft_manifest(
+    model: Converted, offer: Offer, recipient: RecipientKey, content: bytes, evidence_policy: str | None = None
+) -> Manifest:
     """The manifest of a model under an offer, ready to sign; raises ManifestInvalid."""
     return make_manifest(
         schema="heixia.manifest/v1",
@@ -204,6 +260,7 @@ def draft_manifest(model: Converted, offer: Offer, recipient: RecipientKey, cont
         limit_valid_days=offer.limit_valid_days,
         data_max_age_days=offer.data_max_age_days,
         digests=digests_of(model.onnx, offer.rules.encode(), content),
+        evidence_policy=evidence_policy,
         recipients=[recipient.key_id],
         created=format_time(datetime.now(UTC)),
         comment=offer.comment,

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar, cast
 import grpc
 
 from audit.errors import HeixiaError
+from enclave_api.client.server_certificate import as_pem, take_certificate
 from enclave_api.config import MESSAGE_BYTES_MAX
 from enclave_api.error_catalog import CODE_KEY
 from enclave_api.errors import ConnectionFailed, CredentialsMissing
@@ -35,8 +36,16 @@ class Credentials:
 
     folder: Path
 
-    def channel(self, server: str) -> grpc.Channel:
-        """A channel with mutual TLS; raises CredentialsMissing where a file is missing."""
+    def channel(self, server: str, only: bytes | None = None) -> grpc.Channel:
+        """A channel with mutual TLS.
+
+        Args:
+            server: HOST:PORT.
+            only: the one certificate (DER) that the server may show; None = any that ca.pem vouches for.
+
+        Raises:
+            CredentialsMissing: a file is missing.
+        """
         try:
             ca, key, cert = ((self.folder / name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem"))
         except OSError as error:
@@ -46,7 +55,9 @@ class Credentials:
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX * 2),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX * 2),
         ]
-        return grpc.secure_channel(server, grpc.ssl_channel_credentials(ca, key, cert), limits)
+        return grpc.secure_channel(
+            server, grpc.ssl_channel_credentials(as_pem(only) if only else ca, key, cert), limits
+        )
 
     def signing_key(self) -> SigningKey:
         """The private signing key; raises CredentialsMissing, SignatureInvalid."""
@@ -62,12 +73,30 @@ class Client:
 
     credentials: Credentials
     channel: grpc.Channel
+    server: str = ""
 
     @classmethod
     def connect(cls, server: str, folder: Path | str) -> Self:
         """Opens a channel to HOST:PORT with the credentials in a folder; the handshake happens at the first call."""
         credentials = Credentials(Path(folder))
-        return cls(credentials, credentials.channel(server))
+        return cls(credentials, credentials.channel(server), server)
+
+    def pin(self) -> bytes:
+        """Takes the server's certificate with a handshake; from now on the channel speaks to its holder alone.
+
+        Costs one TLS handshake, and ends calls that are under way on the old channel. A server that comes back with
+        another certificate is refused until `pin` is called again.
+
+        Returns:
+            The certificate, DER.
+
+        Raises:
+            ConnectionFailed, CredentialsMissing.
+        """
+        certificate = take_certificate(self.server, self.credentials.folder)
+        old, self.channel = self.channel, self.credentials.channel(self.server, certificate)
+        old.close()
+        return certificate
 
     def close(self) -> None:
         """Closes the channel."""

@@ -1,13 +1,15 @@
 """Evidence, fresh over the caller's nonce, and the keys in it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from heixia.attestation.v1 import attestation_pb2 as pb
 from heixia.attestation.v1 import attestation_pb2_grpc as rpc
 
 from enclave_api import converters
-from enclave_api.attestation.evidence import NONCE_BYTES, simulated
+from enclave_api.attestation.evidence import NONCE_BYTES
+from enclave_api.attestation.simulated import Attester
 from enclave_api.errors import RequestInvalid
 from enclave_api.interceptors import Context, caller
 from enclave_api.key_epochs import KeyEpochs
@@ -21,12 +23,15 @@ class AttestationServicer(rpc.AttestationServiceServicer):
     """AttestationService."""
 
     epochs: KeyEpochs
+    attester: Attester
+    clock: Callable[[], datetime]
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Context) -> pb.GetEvidenceResponse:
-        """Fresh evidence; raises RequestInvalid for a nonce of another length."""
+        """Fresh evidence; raises RequestInvalid for a nonce of another length, Busy, EvidenceUnavailable."""
         if len(request.nonce) != NONCE_BYTES:
             raise RequestInvalid("nonce", public=f"nonce must be {NONCE_BYTES} bytes")
-        return pb.GetEvidenceResponse(evidence=converters.evidence(simulated(self.epochs.facts, request.nonce)))
+        made = await self.attester.attest(self.epochs.facts.claims(request.nonce, self.clock()))
+        return pb.GetEvidenceResponse(evidence=converters.evidence(made))
 
     async def ListKeys(self, request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
         """Every epoch's public facts."""

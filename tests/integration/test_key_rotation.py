@@ -15,7 +15,7 @@ from heixia.attestation.v1 import attestation_pb2, attestation_pb2_grpc
 
 from audit.findings import Verdict
 from audit.policy import Policy
-from enclave_api.attestation.policy import Verdict as Evidence
+from enclave_api.attestation.verify import Verdict as Evidence
 from enclave_api.cli.example import FIELDS, Example
 from enclave_api.client.auditor import Auditor
 from enclave_api.client.bank import Bank

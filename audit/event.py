@@ -113,13 +113,37 @@ def canonical(entry: dict[str, Any]) -> bytes:
 
 
 @dataclass(frozen=True)
-class EnclaveStarted(Event, kind="enclave.started"):
-    """A process of the service began to serve, with this evidence."""
+class EnclaveStarted(Event, kind="enclave.started", v=2):
+    """A process of the service began to serve, with this evidence and this HPKE key; the first start makes epoch 0."""
 
     evidence_hash: Digest
     evidence_format: Text
     isolation: Text
     version: Text
+    epoch: Count
+    key_id: Text
+
+
+@dataclass(frozen=True)
+class KeyRotated(Event, kind="key.rotated"):
+    """Banks seal to a new HPKE key from here on, and every kept bundle is sealed to it.
+
+    Those of older epochs are accepted until `older_until` at the latest, and then destroyed.
+    """
+
+    epoch: Count
+    key_id: Text
+    evidence_hash: Digest
+    by: Text
+    older_until: Time
+
+
+@dataclass(frozen=True)
+class KeyDestroyed(Event, kind="key.destroyed"):
+    """An epoch's HPKE key is gone: nobody can open any more what was sealed to it."""
+
+    epoch: Count
+    key_id: Text
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def joins(room: Room, world: World, example: Example) -> list[Figure]:
     """The join alone, in process: one range read, decryption, gather."""
     engine = open_engine(room.home.database, create=False)
     figures = []
-    with closing(Vault(engine, room.home.keys(None).vault, room.catalog)) as vault:
+    with closing(Vault(engine, room.home.keeper(None).keys.vault, room.catalog)) as vault:
         for name, fields in (
             ("join_p50_ms", [f.name for f in example.model.fields]),
             ("join_all_fields_p50_ms", list(room.catalog.fields)),

@@ -33,6 +33,7 @@ from audit.prepared import Prepared
 from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
 from model_registry import tables as registry
 from model_registry.aead import seal
+from model_registry.key_epochs import Epoch, begin_epoch, read_epochs
 from model_registry.version_history import VersionEvent, note_change
 from sandbox import calls, tables
 from sandbox.calls import CallKey, Kept
@@ -71,11 +72,14 @@ def made_up(*parts: object) -> str:
 
 EVIDENCE: Final = made_up("evidence")
 ISOLATION: Final = "one-shot"
+KEY_ID: Final = made_up("key")[:16]
 
 
-def start(_: Connection, __: Position) -> tuple[Event, None]:
-    """What a server's start logs."""
-    return EnclaveStarted(EVIDENCE, "simulated", ISOLATION, "0.1.0"), None
+def start(connection: Connection, position: Position) -> tuple[Event, None]:
+    """What a server's start logs; the first one makes the first epoch of its key."""
+    if not read_epochs(connection):
+        begin_epoch(connection, Epoch(0, KEY_ID, position.index, position.time))
+    return EnclaveStarted(EVIDENCE, "simulated", ISOLATION, "0.1.0", 0, KEY_ID), None
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,10 @@ class Product:
         row |= {"model_hash": made_up("model", self.version), "rules_hash": self.rules_hash}
         row |= {"submitted_by": by, "submitted_at": int(position.time.timestamp() * 1000), "reasons": b""}
         connection.execute(insert(registry.version).values(row))
-        bundle = {"version": self.version, "sealed_keys": b"", "ciphertext": self._ciphertext}
+        bundle = {"version": self.version, "ciphertext": self._ciphertext}
         connection.execute(insert(registry.bundle).values(bundle))
+        key = {"version": self.version, "key_id": KEY_ID, "sealed": b""}
+        connection.execute(insert(registry.bundle_key).values(key))
         return self._submitted(by), None
 
     def _submitted(self, by: str) -> VersionSubmitted:

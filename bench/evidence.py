@@ -36,5 +36,5 @@ def any_facts() -> EnclaveFacts:
     walls = {name: {"on": True, "why": "built"} for name in REQUIRED}
     digest = hashlib.sha256(b"").hexdigest()
     started = datetime(2026, 5, 1, tzinfo=UTC)
-    recipient = Keys(bytes(32)).recipient.public()
-    return EnclaveFacts(recipient, "vkey", digest, code_digest(), digest, "one-shot", walls, started)
+    recipient = Keys.from_root(bytes(32)).recipient(0).public()
+    return EnclaveFacts(recipient, 0, "vkey", digest, code_digest(), digest, "one-shot", walls, started)

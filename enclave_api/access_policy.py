@@ -10,6 +10,7 @@ _AUTHORITY = frozenset({Role.AUTHORITY})
 _SUBJECT = frozenset({Role.SUBJECT, Role.AUTHORITY})
 _AUDITOR = frozenset({Role.AUDITOR})
 
+_ATTESTATION = "/heixia.attestation.v1.AttestationService/"
 _REGISTRY = "/heixia.registry.v1.RegistryService/"
 _CATALOG = "/heixia.catalog.v1.CatalogService/"
 _CONSENT = "/heixia.consent.v1.ConsentService/"
@@ -18,7 +19,9 @@ _AUDIT = "/heixia.audit.v1.AuditService/"
 POLICY: dict[str, frozenset[Role]] = {
     "/grpc.health.v1.Health/Check": _EVERYBODY,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": frozenset({Role.OPERATOR}),
-    "/heixia.attestation.v1.AttestationService/GetEvidence": _EVERYBODY,
+    _ATTESTATION + "GetEvidence": _EVERYBODY,
+    _ATTESTATION + "ListKeys": _BANK | _AUDITOR | {Role.OPERATOR},
+    _ATTESTATION + "RotateKey": frozenset({Role.OPERATOR}),
     _REGISTRY + "SubmitVersion": _BANK,
     _REGISTRY + "ApproveVersion": _BANK,
     _REGISTRY + "PromoteVersion": _BANK,

@@ -1,12 +1,12 @@
 """The composition root: config → keys → stores → floors → server. The only place that picks adapters."""
 
 import asyncio
-import fcntl
 import gc
 import hashlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -14,7 +14,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 import enclave_api
 from audit.errors import HeixiaError
@@ -28,18 +28,22 @@ from enclave_api.attestation.simulated import Attester, Simulated
 from enclave_api.attestation.tsm import ReportFolder
 from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import GRACE_S, Settings
+from enclave_api.epoch_checks import check_root
 from enclave_api.errors import AddressTaken, HomeInvalid, WallsMissing
 from enclave_api.grpc_server import make_server
 from enclave_api.home import Home, log_signer
 from enclave_api.identity import Role
+from enclave_api.key_epochs import KeyEpochs
+from enclave_api.key_ring import KeyRing
 from enclave_api.keys import Keys
 from enclave_api.log_http import LogDoor
 from enclave_api.metrics import Metrics
 from enclave_api.nightly import Nightly, check_in_process
 from enclave_api.service import ServeOptions, Service
-from enclave_api.start_checks import allow_descriptors, check_past, make_anchor, start_anchor
+from enclave_api.start_checks import allow_descriptors, alone, check_past, make_anchor, start_anchor
 from enclave_api.witness_http import bind
 from enclave_api.witnesses import Trust, Witnesses
+from model_registry.key_epochs import Epoch, begin_epoch, read_epochs
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
 from sandbox.decision import Decider, DecisionSettings, Enclave
@@ -67,12 +71,13 @@ async def build(
     """Opens a home and wires the floors; what must be closed is pushed on `stack`.
 
     Raises:
-        HomeInvalid, PassphraseWrong, CatalogInvalid, LedgerCorrupt, LedgerBusy, LedgerRolledBack, BudgetDiffers,
-            Database*: nothing was changed.
+        HomeInvalid, PassphraseWrong, RootForeign, EpochDiffers, CatalogInvalid, LedgerCorrupt, LedgerBusy,
+            LedgerRolledBack, BudgetDiffers, Database*: nothing was changed.
         WallsMissing: likewise; not raised where the options accept weak isolation.
         EvidenceUnavailable: likewise; the settings ask for hardware's evidence and there is none.
     """
-    settings, keys = home.settings(), home.keys(options.passphrase)
+    settings, keeper = home.settings(), home.keeper(options.passphrase)
+    keys = keeper.keys
     catalog = load_catalog(home.path / "catalog.yaml")
     attester = await _attester(settings, stack)
     pool = await _pool(settings, options.accept_weak_isolation)
@@ -80,16 +85,22 @@ async def build(
     engine = open_engine(home.database, create=False)
     stack.callback(engine.dispose)
     signer = log_signer(keys, settings.log_origin)
+    check_root(engine, signer.verifiers)
     folder = options.anchor or home.anchor
     anchor = make_anchor(folder)
     stack.callback(anchor.close)
     hearers = [anchor.put]
     ledger = Ledger.open(engine, signer, settings.log_origin, utc_now, on_fatal, lambda new: _tell(hearers, new))
     stack.callback(ledger.close)
+    epochs = KeyEpochs(
+        keeper, ledger, engine, KeyRing(utc_now), utc_now, _facts(home, settings, keys, engine, pool, attester)
+    )
+    unsaid = epochs.check()
     trust = Trust.load(home, signer.verifiers)
     seen = await asyncio.to_thread(trust.remembered)
     await check_past(ledger, engine, folder, signer.verifier, accept=options.accept_rollback, seen=seen)
     start_anchor(anchor, ledger.checkpoint)
+    await epochs.settle(unsaid)
     forget_overwritten(engine)  # a server killed after an erasure may have left the key in the write-ahead log
     metrics = Metrics()
     cosigning = Witnesses(trust, ledger, engine, metrics, on_fatal).start()
@@ -97,23 +108,27 @@ async def build(
     hearers.append(cosigning.put)
     vault = Vault(engine, keys.vault, catalog)
     stack.callback(vault.close)
-    secrets = {keys.recipient.public().key_id: keys.recipient}
     notes = AESGCM(keys.derive("registry notes"))
-    registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), secrets, notes, settings.levels_max)
+    registry = Registry(ledger, engine, home.trusted(Role.INSTITUTION), epochs.ring, notes, settings.levels_max)
     consents = ConsentStore(ledger, engine, keys.vault, home.trusted(Role.AUTHORITY), settings.terms)
     versions = Versions(registry, pool, catalog)
-    facts = _facts(home, settings, keys, pool, attester)
+    facts = epochs.facts
     rules = DecisionSettings(settings.release_quantum_ms, settings.budget_bits_per_year * 1000)
     room = Enclave(facts.evidence_hash, facts.format, facts.isolation)
     reader = stack.enter_context(engine.connect())
     decider = Decider(ledger, reader, vault, consents, versions, rules, room, utc_now)
+    epochs.tell_decisions = partial(_name_evidence, decider)
     if options.step_metrics:
         decider.observe = metrics.step
     datasets = Datasets(ledger, engine, vault)
     desk = AuditDesk(ledger, engine, home.index, rules.budget_milli, settings.release_quantum_ms)
     stack.callback(desk.close)
     floors = (ledger, vault, registry, consents, datasets, versions, decider)
-    return Service(settings, engine, *floors, facts, attester, metrics, desk)
+    return Service(settings, engine, *floors, epochs, attester, metrics, desk)
+
+
+def _name_evidence(decider: Decider, evidence_hash: str) -> None:
+    decider.enclave = replace(decider.enclave, evidence_hash=evidence_hash)
 
 
 def _tell(hearers: Sequence[Callable[[str], None]], checkpoint: str) -> None:
@@ -162,14 +177,14 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         loop.call_soon_threadsafe(_resolve, stop, cause)
 
     async with AsyncExitStack() as stack:
-        stack.enter_context(_alone(home))
+        stack.enter_context(alone(home))
         allow_descriptors()
         enclave = await build(home, options, stack, end)
         server, port = await make_server(home, options, enclave)
         if options.metrics:
             stack.callback(_serve_metrics(enclave.metrics, options.metrics))
         log_url = _serve_log(enclave, options.log_listen, stack) if options.log_listen else None
-        await _record_start(enclave)
+        await record_start(enclave)
         await server.start()
         # Beside the calls: what some bank left half submitted must not keep everybody waiting.
         inspections = asyncio.create_task(_finish_inspections(enclave))
@@ -177,6 +192,7 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
         stack.push_async_callback(_end_nightly, _start_nightly(home, enclave))
         following = asyncio.create_task(enclave.desk.follow())
         stack.callback(following.cancel)
+        stack.callback(asyncio.create_task(enclave.epochs.run_forever()).cancel)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
         gc.collect()
@@ -192,34 +208,24 @@ async def serve(home: Home, options: ServeOptions, ready: Callable[[int, Enclave
                 raise cause
 
 
-@contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    # Calls under one consent wait for each other inside a process: a second one would not know of them.
-    try:
-        lock = (home.path / "serve.lock").open("a")
-    except OSError as error:
-        raise HomeInvalid("lock", public=f"{home.path}: {error.strerror}; make a home with `heixia init`") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise HomeInvalid("lock", public=f"another server uses {home.path}; stop it first") from error
-        yield
-
-
 def _resolve(stop: asyncio.Future[BaseException | None], cause: BaseException | None) -> None:
     if not stop.done():
         stop.set_result(cause)
 
 
-def _facts(home: Home, settings: Settings, keys: Keys, pool: JailPool, attester: Attester) -> EnclaveFacts:
+def _facts(
+    home: Home, settings: Settings, keys: Keys, engine: Engine, pool: JailPool, attester: Attester
+) -> EnclaveFacts:
     try:
         certificate = x509.load_pem_x509_certificate((home.path / "tls" / "server.pem").read_bytes())
     except (OSError, ValueError) as error:
         raise HomeInvalid("tls", public="tls/server.pem is missing or damaged") from error
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    with engine.connect() as connection:
+        epoch = max([keys.epoch, *(one.number for one in read_epochs(connection))])
     return EnclaveFacts(
-        recipient=keys.recipient.public(),
+        recipient=keys.recipient(epoch).public(),
+        epoch=epoch,
         ledger_vkey=log_signer(keys, settings.log_origin).verifier.vkey,
         tls_key_hash=hashlib.sha256(spki).hexdigest(),
         code_digest=code_digest(),
@@ -253,13 +259,20 @@ async def _finish_inspections(enclave: Service) -> None:
         _log.error("inspections not finished", code=error.code)
 
 
-async def _record_start(enclave: Service) -> None:
-    def change(_: Connection, __: Position) -> tuple[EnclaveStarted, None]:
+async def record_start(enclave: Service) -> None:
+    """Writes the entry of a start; the first one of a home makes epoch 0 of its key."""
+
+    def change(connection: Connection, position: Position) -> tuple[EnclaveStarted, None]:
+        facts = enclave.facts
+        if not read_epochs(connection):
+            begin_epoch(connection, Epoch(facts.epoch, facts.recipient.key_id, position.index, position.time))
         event = EnclaveStarted(
-            evidence_hash=enclave.facts.evidence_hash,
-            evidence_format=enclave.facts.format,
-            isolation=enclave.facts.isolation,
+            evidence_hash=facts.evidence_hash,
+            evidence_format=facts.format,
+            isolation=facts.isolation,
             version=enclave_api.__version__,
+            epoch=facts.epoch,
+            key_id=facts.recipient.key_id,
         )
         return event, None
 

@@ -13,6 +13,7 @@ from heixia.precredit.v1 import precredit_pb2
 
 from enclave_api.attestation.evidence import Evidence
 from enclave_api.errors import RequestInvalid
+from model_registry.key_epochs import Epoch
 from sandbox.calls import Answer
 from sandbox.consent_life import State as ConsentState
 from sandbox.consent_store import ConsentRecord
@@ -218,6 +219,18 @@ def evidence(domain: Evidence) -> attestation_pb2.Evidence:
     """Evidence for the wire."""
     return attestation_pb2.Evidence(
         claims=domain.claims, format=domain.format, report=domain.report, certificates=domain.certificates
+    )
+
+
+def key_epoch(domain: Epoch) -> attestation_pb2.KeyEpoch:
+    """An HPKE key's time for the wire."""
+    return attestation_pb2.KeyEpoch(
+        epoch=domain.number,
+        key_id=domain.key_id,
+        made_index=domain.made_index,
+        made_at=timestamp(domain.made_at),
+        destroy_at=timestamp(domain.destroy_at) if domain.destroy_at else None,
+        destroyed_index=domain.destroyed_index,
     )
 
 

@@ -5,10 +5,10 @@ HeixiaError
 │   ├── Unauthenticated    no client certificate of this trust domain
 │   ├── PermissionRefused  the role may not call this, or the resource is another organisation's
 │   ├── RequestInvalid     a member is missing, malformed or too large
-│   ├── NotServed          described in the protos, not served yet
 │   ├── EvidenceRefused    (client side) the enclave's evidence does not convince
 │   ├── PolicyInvalid      (client side) an evidence policy says nothing, or something unknown
 │   ├── EvidenceUnreadable (client side) a file of evidence or certificates is none
+│   ├── RotationRefused    (operator) the HPKE key cannot be rotated now
 │   ├── FolderNotEmpty     (client side) a command would overwrite files
 │   ├── SampleInvalid      (client side) a file of a bank's sample rows cannot be read
 │   └── CredentialsMissing (client side) a folder holds no certificate or signing key
@@ -16,6 +16,8 @@ HeixiaError
     ├── Busy               too much of that at once
     ├── HomeInvalid        (operator) the home directory is missing something or damaged
     ├── PassphraseWrong    (operator) the root secret does not open
+    ├── RootForeign        (operator) the root secret is another home's
+    ├── EpochDiffers       (operator) the root secret and the log disagree about what is destroyed
     ├── AddressTaken       (operator) the port is in use
     ├── WallsMissing       (operator) this machine lacks walls that the black box needs
     ├── EvidenceUnavailable  the hardware gives no report: none there, no right to it, or busy
@@ -41,12 +43,6 @@ class RequestInvalid(CallerError):
     """A request member is missing, malformed or too large."""
 
     code = "request_invalid"
-
-
-class NotServed(CallerError):
-    """Described in the protos, not served yet (docs/status.md)."""
-
-    code = "not_served"
 
 
 class EvidenceRefused(CallerError):
@@ -102,6 +98,24 @@ class PassphraseWrong(ServiceError):
     """The root secret does not open with this passphrase."""
 
     code = "passphrase_wrong"
+
+
+class RootForeign(ServiceError):
+    """The root secret is not the one that this home's log was made with."""
+
+    code = "root_foreign"
+
+
+class EpochDiffers(ServiceError):
+    """The root secret is older or newer than the log: one of them was put back from a copy."""
+
+    code = "epoch_differs"
+
+
+class RotationRefused(CallerError):
+    """The HPKE key cannot be rotated now; nothing was changed."""
+
+    code = "rotation_refused"
 
 
 class AddressTaken(ServiceError):

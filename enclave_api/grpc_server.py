@@ -83,7 +83,7 @@ def _credentials(tls: Path) -> grpc.ServerCredentials:
 
 async def _add_services(server: grpc.aio.Server, enclave: Service, options: ServeOptions) -> None:
     uploads = Uploads()
-    evidence = AttestationServicer(enclave.facts, enclave.attester, enclave.decider.clock)
+    evidence = AttestationServicer(enclave.epochs, enclave.attester, enclave.decider.clock)
     attestation_pb2_grpc.add_AttestationServiceServicer_to_server(evidence, server)
     registry_pb2_grpc.add_RegistryServiceServicer_to_server(
         RegistryServicer(enclave.registry, enclave.versions, uploads), server

@@ -28,7 +28,8 @@ from enclave_api.config import TEMPLATE, Settings, load_settings
 from enclave_api.dev_ca import DevCa, write_secret
 from enclave_api.errors import HomeInvalid
 from enclave_api.identity import Principal, Role
-from enclave_api.keys import Keys, create_root, open_root
+from enclave_api.keeper import Keeper, create_root, open_file
+from enclave_api.keys import Keys
 from model_registry.signing import generate_key, load_key_set
 
 _TRUST_FILE = {Role.INSTITUTION: "institutions.jwks", Role.AUTHORITY: "authorities.jwks"}
@@ -82,9 +83,9 @@ class Home:
         """The settings; raises HomeInvalid."""
         return load_settings(self.path / "heixia.toml")
 
-    def keys(self, passphrase: str | None) -> Keys:
-        """The keys; raises HomeInvalid, PassphraseWrong."""
-        return open_root(self.root_key, passphrase)
+    def keeper(self, passphrase: str | None) -> Keeper:
+        """Who keeps the keys: a file, today; raises HomeInvalid, PassphraseWrong."""
+        return open_file(self.root_key, passphrase)
 
     def trusted(self, role: Role) -> KeySet:
         """Public signing keys of institutions or authorities; raises HomeInvalid, SignatureInvalid."""

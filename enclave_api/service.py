@@ -10,6 +10,7 @@ from enclave_api.attestation.evidence import EnclaveFacts
 from enclave_api.attestation.simulated import Attester
 from enclave_api.audit_desk import AuditDesk
 from enclave_api.config import Settings
+from enclave_api.key_epochs import KeyEpochs
 from enclave_api.metrics import Metrics
 from model_registry.registry import Registry
 from sandbox.consent_store import ConsentStore
@@ -48,10 +49,15 @@ class Service:
     datasets: Datasets
     versions: Versions
     decider: Decider
-    facts: EnclaveFacts
+    epochs: KeyEpochs
     attester: Attester
     metrics: Metrics
     desk: AuditDesk
+
+    @property
+    def facts(self) -> EnclaveFacts:
+        """The evidence's, of the newest key."""
+        return self.epochs.facts
 
     def tag_of(self, subject: str) -> str:
         """A subject's tag in the log; raises SubjectInvalid."""

@@ -1,7 +1,9 @@
 """What a start asks before it serves: does the log go on from its anchor, and are the budgets what the log says?"""
 
+import fcntl
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -14,9 +16,26 @@ from audit.ledger import Ledger
 from audit.note import NoteVerifier
 from audit.witness_check import find_unaccepted
 from enclave_api.errors import HomeInvalid
+from enclave_api.home import Home
 from sandbox.disclosure import check_budgets
 
 _log = structlog.get_logger("heixia")
+
+
+@contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """Holds the home's lock; raises HomeInvalid where another process does."""
+    # Calls under one consent wait for each other inside a process: a second one would not know of them.
+    try:
+        lock = (home.path / "serve.lock").open("a")
+    except OSError as error:
+        raise HomeInvalid("lock", public=f"{home.path}: {error.strerror}; make a home with `heixia init`") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise HomeInvalid("lock", public=f"another server uses {home.path}; stop it first") from error
+        yield
 
 
 def allow_descriptors() -> None:

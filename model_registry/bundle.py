@@ -30,6 +30,7 @@ SUITE_NAME = "MLKEM768-X25519, HKDF-SHA256, AES-256-GCM"
 CONTENT_BYTES_MAX = 64 * 1024 * 1024  # a 300-tree model is 1-5 MB; admission must inspect it in memory
 NONCE_BYTES = 12
 TAG_BYTES = 16
+KEY_BYTES = 32
 SEALED_KEY_BYTES = 1168  # encapsulation 1,120 (ML-KEM-768 1,088 and X25519 32), key 32, tag 16
 CIPHERTEXT_BYTES_MAX = CONTENT_BYTES_MAX + NONCE_BYTES + TAG_BYTES
 _MLKEM_PUBLIC_BYTES = 1184  # FIPS 203, table 3
@@ -125,11 +126,18 @@ def seal_bundle(content: bytes, manifest_jws: str, recipients: Sequence[Recipien
     """Encrypts the content and seals its key to each recipient, in the order of the manifest's `recipients`."""
     key, nonce, bound = AESGCM.generate_key(256), os.urandom(NONCE_BYTES), manifest_hash(manifest_jws)
     ciphertext = nonce + AESGCM(key).encrypt(nonce, content, bound)
-    sealed = tuple(_SUITE.encrypt(key, recipient.public(), info=_INFO + bound) for recipient in recipients)
+    sealed = tuple(seal_key(key, recipient, bound) for recipient in recipients)
     return SealedBundle(manifest_jws, sealed, ciphertext)
 
 
 def open_bundle(bundle: SealedBundle, manifest: Manifest, secrets: Mapping[str, RecipientSecret]) -> bytes:
+    """Opens a bundle whose manifest has been verified; as open_uploaded, without the content's key."""
+    return open_uploaded(bundle, manifest, secrets)[0]
+
+
+def open_uploaded(
+    bundle: SealedBundle, manifest: Manifest, secrets: Mapping[str, RecipientSecret]
+) -> tuple[bytes, bytes]:
     """Opens a bundle whose manifest has been verified.
 
     Args:
@@ -138,16 +146,22 @@ def open_bundle(bundle: SealedBundle, manifest: Manifest, secrets: Mapping[str, 
         secrets: the enclave's private keys by key id.
 
     Returns:
-        The plaintext content. It is not parsed here: that is done behind the walls.
+        The plaintext content, which is not parsed here (that is done behind the walls), and the key that it is
+        encrypted with.
 
     Raises:
         BundleInvalid: which check failed, and nothing about the content.
     """
     bound = manifest_hash(bundle.manifest_jws)
-    key = _open_key(bundle, manifest, secrets, _INFO + bound)
-    if not NONCE_BYTES + TAG_BYTES <= len(bundle.ciphertext) <= CIPHERTEXT_BYTES_MAX:
+    key = _open_key(bundle, manifest, secrets, bound)
+    return open_ciphertext(bundle.ciphertext, key, bound, manifest), key
+
+
+def open_ciphertext(ciphertext: bytes, key: bytes, bound: bytes, manifest: Manifest) -> bytes:
+    """Decrypts content with its key, `bound` to its manifest's hash; raises BundleInvalid."""
+    if not NONCE_BYTES + TAG_BYTES <= len(ciphertext) <= CIPHERTEXT_BYTES_MAX:
         raise BundleInvalid("ciphertext size", public="ciphertext: cut or too large")
-    nonce, sealed = bundle.ciphertext[:NONCE_BYTES], bundle.ciphertext[NONCE_BYTES:]
+    nonce, sealed = ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:]
     try:
         content = AESGCM(key).decrypt(nonce, sealed, bound)
     except (InvalidTag, ValueError) as error:
@@ -157,18 +171,28 @@ def open_bundle(bundle: SealedBundle, manifest: Manifest, secrets: Mapping[str, 
     return content
 
 
-def _open_key(bundle: SealedBundle, manifest: Manifest, secrets: Mapping[str, RecipientSecret], info: bytes) -> bytes:
+def seal_key(key: bytes, recipient: RecipientKey, bound: bytes) -> bytes:
+    """A content's key sealed to a recipient, `bound` to its manifest's hash."""
+    return _SUITE.encrypt(key, recipient.public(), info=_INFO + bound)
+
+
+def open_key(sealed: bytes, secret: RecipientSecret, bound: bytes) -> bytes:
+    """Undoes seal_key; raises BundleInvalid."""
+    try:
+        key = _SUITE.decrypt(sealed, secret.private(), info=_INFO + bound)
+    except (InvalidTag, ValueError) as error:
+        raise BundleInvalid("HPKE", public="sealed key: changed, or bound to another manifest") from error
+    if len(key) != KEY_BYTES:
+        raise BundleInvalid("HPKE", public=f"sealed key: of another length than {KEY_BYTES} bytes")
+    return key
+
+
+def _open_key(bundle: SealedBundle, manifest: Manifest, secrets: Mapping[str, RecipientSecret], bound: bytes) -> bytes:
     if [len(sealed) for sealed in bundle.sealed_keys] != [SEALED_KEY_BYTES] * len(manifest.recipients):
         public = f"sealed keys: one of {SEALED_KEY_BYTES} bytes for each of the manifest's recipients is wanted"
         raise BundleInvalid("sealed keys", public=public)
     for key_id, sealed in zip(manifest.recipients, bundle.sealed_keys, strict=True):
-        if key_id in secrets:
-            try:
-                key = _SUITE.decrypt(sealed, secrets[key_id].private(), info=info)
-            except (InvalidTag, ValueError) as error:
-                raise BundleInvalid("HPKE", public="sealed key: changed, or bound to another manifest") from error
-            if len(key) == 32:
-                return key
-    raise BundleInvalid(
-        "recipient", public="sealed to none of this enclave's keys; fetch fresh evidence and seal again"
-    )
+        if (secret := secrets.get(key_id)) is not None:
+            return open_key(sealed, secret, bound)
+    public = "recipient: sealed to no key that this enclave takes (keys are rotated); fetch fresh evidence, seal again"
+    raise BundleInvalid("recipient", public=public)

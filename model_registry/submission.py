@@ -4,6 +4,7 @@ Every change is an entry of the log and rows here in one transaction (`Submissio
 """
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +19,7 @@ from audit.event import VersionAdmitted, VersionRefused
 from audit.ledger import Ledger, Position
 from model_registry import tables
 from model_registry.aead import seal, unseal
-from model_registry.bundle import SEALED_KEY_BYTES, RecipientSecret, SealedBundle, open_bundle
+from model_registry.bundle import RecipientSecret, SealedBundle, open_ciphertext, open_uploaded
 from model_registry.derivation import check_derived
 from model_registry.errors import (
     FourEyesRequired,
@@ -30,7 +31,8 @@ from model_registry.errors import (
     VersionUnknown,
 )
 from model_registry.lifecycle import Change, State, next_state, stored
-from model_registry.manifest import Manifest, verify_manifest
+from model_registry.manifest import Manifest, manifest_hash, verify_manifest
+from model_registry.resealing import keep_key, stored_key
 from model_registry.version_history import VersionEvent, note_change
 from model_registry.version_room import check_room, drop_unneeded
 from model_registry.version_rows import (
@@ -81,6 +83,7 @@ class _Upload:
     bundle_hash: str
     manifest: Manifest
     content: bytes
+    key: bytes = field(repr=False)
     by: str
     model_of: str = ""
     base: bytes = b""
@@ -148,8 +151,8 @@ class Submissions:
         manifest = verify_manifest(bundle.manifest_jws, self.institutions, self.levels_max)
         if manifest.institution != institution:
             raise ManifestInvalid("institution", public="the product belongs to another institution")
-        content = await asyncio.to_thread(open_bundle, bundle, manifest, self.secrets)
-        return _Upload(bundle, await asyncio.to_thread(lambda: bundle.bundle_hash), manifest, content, by)
+        content, key = await asyncio.to_thread(open_uploaded, bundle, manifest, self.secrets)
+        return _Upload(bundle, await asyncio.to_thread(lambda: bundle.bundle_hash), manifest, content, key, by)
 
     async def _submit(self, upload: _Upload, inspect: Inspect, check: Callable[[Connection], object]) -> Version:
         # A caller who leaves, even in the instant between commit and inspection, must not leave a version behind that
@@ -175,6 +178,7 @@ class Submissions:
             jws, reasons = bundle.manifest_jws, seal(self.notes, b"[]", name.encode())
             event = submitted(name, manifest, jws, upload.bundle_hash, upload.by, upload.model_of)
             insert_version(connection, event, manifest.product, bundle, position.time, reasons)
+            keep_key(connection, name, upload.key, manifest_hash(jws), self.secrets)
             return event, name
 
         name = await self.append(change)
@@ -251,15 +255,13 @@ class Submissions:
     def _open_stored(self, name: str) -> Opened:
         with self.engine.connect() as connection:
             row = row_of(connection, name)
-            kept = connection.execute(select(tables.bundle).where(tables.bundle.c.version == name)).one_or_none()
-        if kept is None:
+            ciphertext = connection.scalar(select(tables.bundle.c.ciphertext).where(tables.bundle.c.version == name))
+        if ciphertext is None:
             raise VersionUnknown("no bundle is kept")
         manifest = verify_manifest(row.manifest_jws, self.institutions, self.levels_max)
-        size = SEALED_KEY_BYTES
-        keys = tuple(kept.sealed_keys[i : i + size] for i in range(0, len(kept.sealed_keys), size))
-        bundle = SealedBundle(row.manifest_jws, keys, kept.ciphertext)
-        content = open_bundle(bundle, manifest, self.secrets)
-        bundle_hash = bundle.bundle_hash
+        bound = manifest_hash(row.manifest_jws)
+        content = open_ciphertext(ciphertext, stored_key(self.engine, name, bound, self.secrets), bound, manifest)
+        bundle_hash = hashlib.sha256(ciphertext).hexdigest()
         if bundle_hash != row.bundle_hash or manifest.product != row.product:
             raise StoredValueCorrupt("a stored bundle is not the one submitted")
         return Opened(manifest, content, bundle_hash, bound_digest(row.manifest_jws, manifest.digests.rules))

@@ -44,8 +44,29 @@ bundle = Table(
     "bundle",
     metadata,
     Column("version", String, ForeignKey("version.version"), primary_key=True),
-    Column("sealed_keys", LargeBinary, nullable=False),  # concatenated, equal lengths
     Column("ciphertext", LargeBinary, nullable=False),
+)
+
+# The ciphertext's key, sealed to the newest epoch. Apart from `bundle`: SQLite rewrites a whole row to change a part of
+# it, and a rotation changes this of every bundle.
+bundle_key = Table(
+    "bundle_key",
+    metadata,
+    Column("version", String, ForeignKey("version.version"), primary_key=True),
+    Column("key_id", String(16), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+# The HPKE keys that banks seal to; the newest epoch's is the one in the evidence.
+key_epoch = Table(
+    "key_epoch",
+    metadata,
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("key_id", String(16), nullable=False),
+    Column("made_index", BigInteger, nullable=False),  # the entry that made it current
+    Column("made_at", BigInteger, nullable=False),  # Unix milliseconds
+    Column("destroy_at", BigInteger),  # Unix milliseconds; null = no newer one yet
+    Column("destroyed_index", BigInteger),  # the entry that says it is gone
 )
 
 # Who holds a version back, as `role/organisation`: each lifts its own alone, and it runs when nobody does.

@@ -5,6 +5,7 @@ from sqlalchemy import Connection, delete, exists, func, or_, select
 from model_registry import tables
 from model_registry.errors import QuotaReached
 from model_registry.lifecycle import LIVING, State
+from model_registry.resealing import drop_key
 from model_registry.version_rows import VersionRow
 
 KEPT_MAX = 200  # neither refused nor retired: a new one each week for four years; any may have to be loaded
@@ -43,3 +44,4 @@ def drop_unneeded(connection: Connection, row: VersionRow) -> None:
         needs = or_(table.version == name, table.model_of == name)
         if not connection.scalar(select(exists().where(needs, table.state.in_(LIVING)))):
             connection.execute(delete(tables.bundle).where(tables.bundle.c.version == name))
+            drop_key(connection, name)

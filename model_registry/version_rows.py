@@ -126,7 +126,7 @@ def next_number(connection: Connection, product: str) -> int:
 def insert_version(
     connection: Connection, event: VersionSubmitted, product: str, bundle: SealedBundle, time: datetime, reasons: bytes
 ) -> None:
-    """Writes a submitted version and its bundle, inside the ledger's transaction."""
+    """Writes a submitted version and its ciphertext, inside the ledger's transaction; resealing.keep_key its key."""
     connection.execute(
         insert(tables.version).values(
             version=event.version,
@@ -144,9 +144,7 @@ def insert_version(
             reasons=reasons,
         )
     )
-    keys = b"".join(bundle.sealed_keys)
-    stored = {"version": event.version, "sealed_keys": keys, "ciphertext": bundle.ciphertext}
-    connection.execute(insert(tables.bundle).values(stored))
+    connection.execute(insert(tables.bundle).values(version=event.version, ciphertext=bundle.ciphertext))
 
 
 def submitted(name: str, manifest: Manifest, jws: str, bundle_hash: str, by: str, model_of: str) -> VersionSubmitted:

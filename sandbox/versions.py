@@ -40,7 +40,8 @@ class Versions:
             return found
         async with self._locks.setdefault(name, asyncio.Lock()):
             if name not in self._ready:
-                self._ready[name] = await self._load(name)
+                async with self._turn("load", name):
+                    self._ready[name] = await self._load(name)
             return self._ready[name]
 
     async def prepare(self, name: str) -> None:
@@ -57,7 +58,8 @@ class Versions:
         """Admission: the fields against the catalogue here, everything else behind the walls; no reasons = admitted."""
         if reasons := _field_reasons(self.catalog, manifest):
             return reasons
-        return (await self.pool.inspect(self._program(manifest, content, base))).reasons
+        async with self._turn("inspect", manifest.product):
+            return (await self.pool.inspect(self._program(manifest, content, base))).reasons
 
     async def forget(self, name: str) -> None:
         """Unloads a version that will not run again; what it has begun it finishes."""
@@ -65,6 +67,10 @@ class Versions:
             self._ready.pop(name, None)
             await self.pool.unload(name)
         self._locks.pop(name, None)
+
+    def _turn(self, what: str, name: str) -> asyncio.Lock:
+        """One at a time an institution: the few places that there are at once are not all one bank's."""
+        return self._locks.setdefault(f"{what} {name.partition('/')[0]}", asyncio.Lock())
 
     async def _load(self, name: str) -> ReadyVersion:
         opened = await asyncio.to_thread(self.registry.open_content, name)

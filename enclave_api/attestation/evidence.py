@@ -37,9 +37,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class EnclaveFacts:
-    """What stays the same from start to stop; the claims are these, a nonce and a time."""
+    """What stays the same until the key is rotated or the server stops; the claims are these, a nonce and a time."""
 
     recipient: RecipientKey
+    epoch: int
     ledger_vkey: str
     tls_key_hash: str
     code_digest: str
@@ -69,6 +70,7 @@ class EnclaveFacts:
             "schema": SCHEMA,
             "hpke_key": self.recipient.raw.hex(),
             "hpke_key_id": self.recipient.key_id,
+            "hpke_epoch": self.epoch,
             "hpke_suite": SUITE_NAME,
             "ledger_vkey": self.ledger_vkey,
             "tls_key_hash": self.tls_key_hash,

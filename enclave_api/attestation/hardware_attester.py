@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from enclave_api.attestation.evidence import SEV_SNP, Evidence, report_data
-from enclave_api.attestation.steps import StepFailed
+from enclave_api.attestation.sev_snp_certificates import CertificateTableMalformed, certificate_table
 from enclave_api.attestation.tsm import DATA_BYTES, ReportFolder, TsmReport, format_of, take_report
-from enclave_api.attestation.verify_sev_snp import certificate_table
 from enclave_api.errors import Busy, EvidenceUnavailable
 
 TIMEOUT_S = 20.0  # a quote takes tens of milliseconds; a host that throttles may hold one for long
@@ -59,6 +58,6 @@ def _certificates(form: str, found: TsmReport) -> tuple[bytes, ...]:
         return ()
     try:
         return certificate_table(found.auxiliary).certificates
-    except StepFailed as error:
+    except CertificateTableMalformed as error:
         _log.warning("certificate table unreadable", reason=str(error))
         return ()

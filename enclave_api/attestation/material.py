@@ -14,8 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from enclave_api.attestation.hardware import Material, merged
-from enclave_api.attestation.steps import StepFailed
-from enclave_api.attestation.verify_sev_snp import certificate_table
+from enclave_api.attestation.sev_snp_certificates import certificate_table
 from enclave_api.errors import EvidenceUnreadable
 
 FILE_BYTES_MAX = 16 * 1024 * 1024  # a revocation list of a large vendor may grow; today they have kilobytes
@@ -64,7 +63,7 @@ def sort_material(content: bytes) -> Material | None:
     for kind in (_certificate, _crl, _document, _table):
         try:
             return kind(content)
-        except (ValueError, TypeError, RecursionError, StepFailed):
+        except (ValueError, TypeError, RecursionError):
             continue
     plain = from_hex(content)
     return sort_material(plain) if plain != content else None

@@ -96,7 +96,7 @@ def members(table: tuple[int | str, ...] = ()) -> list[str]:
     model: type[BaseModel] | None = Policy
     for part in table:
         model = _tables(model).get(str(part)) if model else None
-    return [field.validation_alias or name for name, field in model.model_fields.items()] if model else []  # type: ignore[misc]
+    return [str(field.validation_alias or name) for name, field in model.model_fields.items()] if model else []
 
 
 def _tables(model: type[BaseModel]) -> Mapping[str, type[BaseModel]]:

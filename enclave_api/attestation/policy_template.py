@@ -72,6 +72,7 @@ accept_warm = false
 # mr_config_id = ["96 hex digits"]
 # mr_owner = ["96 hex digits"]
 # mr_owner_config = ["96 hex digits"]
+# mr_service_td = ["96 hex digits"]   # service guests (migration) that may be bound. Left out: none
 # tcb_status = ["UpToDate"]           # further:
 #     {statuses}
 # tee_tcb_svn_min = "32 hex digits"

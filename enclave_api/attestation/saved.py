@@ -37,14 +37,17 @@ class Saved(BaseModel):
 
     @classmethod
     def of(cls, evidence: Evidence, nonce: bytes) -> Self:
-        """The file of evidence that was asked for with a nonce."""
-        return cls(
-            format=evidence.format,
-            nonce=nonce.hex(),
-            claims=_text(evidence.claims),
-            report=_text(evidence.report),
-            certificates=[_text(der) for der in evidence.certificates],
-        )
+        """The file of evidence that was asked for with a nonce; raises EvidenceUnreadable for what is none."""
+        try:
+            return cls(
+                format=evidence.format,
+                nonce=nonce.hex(),
+                claims=_text(evidence.claims),
+                report=_text(evidence.report),
+                certificates=[_text(der) for der in evidence.certificates],
+            )
+        except ValidationError as error:
+            raise EvidenceUnreadable("odd", public="this is no evidence; nothing was saved") from error
 
     def evidence(self) -> Evidence:
         """The evidence, not judged; raises EvidenceUnreadable where a member is no base64."""

@@ -175,7 +175,7 @@ def _required(form: str) -> frozenset[str]:
 
 
 _STEPS = {SEV_SNP: verify_sev_snp.STEPS, TDX: verify_tdx.STEPS}
-_MAY_BE_SKIPPED = {verify_sev_snp.REVOKED, verify_sev_snp.CHIP, verify_tdx.REVOKED, verify_tdx.MODULE}
+_MAY_BE_SKIPPED = {verify_sev_snp.REVOKED, verify_sev_snp.CHIP, verify_tdx.REVOKED}
 _NOT_ASKED = "you did not ask for this evidence: it shows no freshness to you"
 _NO_CONNECTION = "there is no connection to compare with"
 _NO_CODE = "the policy names no code digest, and nobody vouches for the one claimed"

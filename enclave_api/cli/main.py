@@ -30,6 +30,7 @@ _TABLE = (
         "Cosign a log's checkpoints until SIGTERM or Ctrl-C: those that extend the last.",
     ),
     ("jail", "jail", "app", "Measure and try the walls of this machine; no server or home needed."),
+    ("keys", "keys", "app", "Operators: the keys that banks seal to: list, rotate."),
     ("demo", "demo", "demo", "Play the whole story in six acts, with real processes, keys, models and proofs."),
 )
 

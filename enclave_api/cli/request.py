@@ -69,7 +69,7 @@ def _same_evidence(receipt: "Receipt", file: Path) -> "Step":
         event = None
     named = (event.evidence_format, event.evidence_hash) if isinstance(event, Decision) else ("", "")
     same = bool(claims) and named == (saved.format, evidence_hash(claims))
-    told = "judge that file with `heixia bank verify-evidence`" if same else "another enclave's, or another start's"
+    told = "judge that file with `heixia bank verify-evidence`" if same else "of another enclave, start or key"
     return Step("evidence is the saved one", same, told)
 
 

@@ -88,8 +88,8 @@ class Client:
     def pin(self) -> bytes:
         """Takes the server's certificate with a handshake; from now on the channel speaks to its holder alone.
 
-        Costs one TLS handshake. A server that comes back with another certificate is refused until `pin` is called
-        again.
+        Costs one TLS handshake, and ends calls that are under way on the old channel. A server that comes back with
+        another certificate is refused until `pin` is called again.
 
         Returns:
             The certificate, DER.

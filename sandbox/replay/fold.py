@@ -8,7 +8,7 @@ from typing import Any, Final
 from audit import event as entries
 from audit.event import Decision, Event, Refusal
 from audit.findings import Findings
-from sandbox.replay import consents, versions
+from sandbox.replay import consents, keys, versions
 from sandbox.replay.laws import TEXTS, UNJUDGED
 from sandbox.replay.state import Counted, DatasetNow, Room, is_of
 
@@ -31,10 +31,6 @@ class Replay:
         for law in LAWS.get(type(event), ()):
             law(self.room, self.findings, index, event, time)
         self.size = index + 1
-
-
-def _start(room: Room, _: Findings, __: int, event: entries.EnclaveStarted, ___: datetime) -> None:
-    room.evidence = (event.evidence_hash, event.evidence_format, event.isolation)
 
 
 def _check_evidence(room: Room, findings: Findings, index: int, event: Decision, _: datetime) -> None:
@@ -96,7 +92,9 @@ def _dataset(room: Room, findings: Findings, index: int, name: str) -> DatasetNo
 
 # Kinds without a line change no state: readings, exports, checks, notes of the operator.
 LAWS: Final[dict[type[Event], tuple[Law, ...]]] = {
-    entries.EnclaveStarted: (_start,),
+    entries.EnclaveStarted: (keys.start,),
+    entries.KeyRotated: (keys.rotate,),
+    entries.KeyDestroyed: (keys.destroy,),
     entries.DatasetPublished: (_publish,),
     entries.DatasetLoaded: (_load,),
     entries.DatasetSuspended: (_switch,),

@@ -39,7 +39,13 @@ TEXTS: Final = {
     "version_suspended": "the version was suspended",
     "version_unapproved": "the version was not approved, or was retired",
     "bundle_hash": "the decision names another bundle or other rules than were submitted",
-    "evidence_hash": "the decision names other evidence or isolation than the last start",
+    "evidence_hash": "the decision names other evidence or isolation than the last start or rotation",
+    # the keys that banks seal to
+    "key_epoch": "the key is not of the next epoch, or was the key of an earlier one",
+    "key_start": "the start names another key than the newest epoch's",
+    "key_until": "the date until which older keys live is past, or too far away",
+    "key_destroyed": "the key was not the oldest that was alive, or was the newest",
+    "key_early": "the key was destroyed before its date",
     # numbers and sums
     "seq_gap": "the number is not the next of its institution",
     "bits_sum": "the disclosed bits do not add up",

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -153,6 +154,24 @@ def _bundle_hashed(row: Sequence[Any]) -> Sequence[object]:
     return (hashlib.sha256(row[0]).hexdigest() if isinstance(row[0], bytes) else "",)
 
 
+def _bundle_keys(room: Room) -> Iterator[Said]:
+    kept = kept_bundles(room)
+    for name, now in room.versions.items():
+        if name in kept and room.keys:
+            newest = room.keys[-1]
+            yield (name,), (newest.key_id,), max(now.touched, newest.index)
+
+
+def _keys(room: Room) -> Iterator[Said]:
+    for now in room.keys:
+        until = None if now.until is None else _ms(now.until)
+        yield (now.epoch,), (now.key_id, now.index, _ms(now.at), until, now.destroyed), now.touched
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
 def _datasets(room: Room) -> Iterator[Said]:
     for name, now in room.datasets.items():
         yield (name,), (SUSPENDED if now.suspended else PUBLISHED, now.loads, now.rows), now.touched
@@ -194,6 +213,8 @@ TABLES = (
     Table("version", ("version",), _VERSION_COLUMNS, _versions, _manifest_hashed),
     Table("bundle", ("version",), ("ciphertext",), _bundles, _bundle_hashed),
     Table("version_change", ("idx",), ("product", "version", "kind", "by", "why", "at"), _history),
+    Table("bundle_key", ("version",), ("key_id",), _bundle_keys),
+    Table("key_epoch", ("epoch",), ("key_id", "made_index", "made_at", "destroy_at", "destroyed_index"), _keys),
     Table(
         "promotion",
         ("idx",),

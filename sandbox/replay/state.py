@@ -72,6 +72,19 @@ class VersionNow:
 
 
 @dataclass(slots=True)
+class KeyNow:
+    """An HPKE key: its epoch, since which entry, until when it lives where a newer one is there, what destroyed it."""
+
+    epoch: int
+    key_id: str
+    index: int
+    at: datetime
+    touched: int
+    until: datetime | None = None
+    destroyed: int | None = None
+
+
+@dataclass(slots=True)
 class DatasetNow:
     """A dataset."""
 
@@ -132,7 +145,8 @@ class Room:
     sequences: dict[str, Counted] = field(default_factory=dict)
     budgets: dict[Account, Counted] = field(default_factory=dict)
     answered: dict[str, set[str]] = field(default_factory=dict)  # version → tags of subjects it has answered about
-    evidence: tuple[str, str, str] | None = None  # hash, format, isolation of the last start
+    evidence: tuple[str, str, str] | None = None  # hash, format, isolation: of the last start or rotation
+    keys: list[KeyNow] = field(default_factory=list)  # oldest epoch first
 
 
 def is_of(by: str, role: str, organisation: str) -> bool:

@@ -19,7 +19,7 @@ import pytest
 from enclave_api.cli.example import FIELDS, LEVELS
 from enclave_api.error_catalog import CATALOG
 from enclave_api.home import Home, create_home
-from enclave_api.keys import create_root
+from enclave_api.keeper import create_root
 from tests.integration.conftest import PRODUCT, Stage
 from tests.room import Room, datasets_of, refused
 
@@ -88,7 +88,7 @@ BROKEN: dict[str, Broken] = {
     "database noise": Broken(_write("heixia.db", b"noise" * 5000), "database_unreadable"),
     "database a folder": Broken(_folder("heixia.db"), "database_unreadable"),
     "log edited": Broken(_edited_log, "ledger_corrupt"),
-    "another root secret": Broken(_other_root, "ledger_corrupt"),
+    "another root secret": Broken(_other_root, "root_foreign"),
     "root.key missing": Broken(_remove("root.key"), "home_invalid"),
     "root.key cut": Broken(_cut("root.key", 40), "home_invalid"),
     "root.key a folder": Broken(_folder("root.key"), "home_invalid"),

@@ -171,7 +171,7 @@ def test_the_manifest_names_the_policy_and_decisions_the_evidence(
     assert json.loads(refused.stdout.splitlines()[-1]) == {
         "step": "evidence is the saved one",
         "ok": False,
-        "detail": "another enclave's, or another start's",
+        "detail": "of another enclave, start or key",
     }
 
 

@@ -172,7 +172,7 @@ def test_every_limit_is_the_banks_own(played: Played) -> None:
 def test_the_sandbox_ranks_as_the_bank_does(played: Played) -> None:
     """From the vault's records, the jail's own code gives raw scores with the bank's AUC, and the very scores."""
     home, names = played.room.home, [field.name for field in played.example.model.fields]
-    keys = home.keys(None)
+    keys = home.keeper(None).keys
     scorer = _scorer(played)
     engine = open_engine(home.database, create=False)
     with closing(Vault(engine, keys.vault, played.room.catalog)) as vault:

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from enclave_api.attestation.evidence import code_digest
 from enclave_api.attestation.policy import Policy, UnsafeAcceptSimulated, UnsafeAcceptWarm, UnsafeAcceptWeakIsolation
 from enclave_api.cli.example import FIELDS, LEVELS, Example
 from enclave_api.cli.main import app
 from enclave_api.cli.offer_file import write_offer
 from enclave_api.client.application import Limit
-from sandbox.jail.required import REQUIRED
+from sandbox.jail.required import REQUIRED, missing
 from sandbox.vault.synthetic import World
 from tests.integration.conftest import PRODUCT, Stage
 from tests.room import ACCEPT, ALICE, Room, datasets_of, decision_of
@@ -150,6 +151,19 @@ def test_a_banks_client_refuses_a_weak_server(weak: Room, example: Example, tmp_
         assert "landlock" in refused.stderr
         assert "user_namespace" in refused.stderr
     assert not bundle.exists()
+
+
+def test_a_policy_file_accepts_the_walls_that_it_names(weak: Room, tmp_path: Path) -> None:
+    """A bank that wrote the missing walls down is served by the command line; with one less written, not."""
+    policy = tmp_path / "evidence.toml"
+    lacking = missing(weak.alice.verify_enclave(WEAK).claims["walls"])
+    words = ["bank", "evidence", "--as", str(weak.home.client(ALICE)), "--server", weak.server, "--policy", str(policy)]
+    for names, code in ((lacking, 0), (lacking[1:], 1)):
+        text = (
+            f'accept_simulated = true\ncode_digests = ["{code_digest()}"]\naccept_missing_walls = {json.dumps(names)}\n'
+        )
+        policy.write_text(text)
+        assert CliRunner().invoke(app, words).exit_code == code
 
 
 def decide(room: Room, policy: Policy, world: World, example: Example) -> Limit:

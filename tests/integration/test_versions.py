@@ -13,7 +13,7 @@ from heixia.registry.v1 import registry_pb2 as pb
 from heixia.registry.v1 import registry_pb2_grpc
 
 from audit.errors import ServiceError
-from enclave_api.app import build
+from enclave_api.app import build, record_start
 from enclave_api.client.bank import Bank
 from enclave_api.client.connection import Refused
 from enclave_api.home import Home
@@ -137,6 +137,7 @@ async def test_no_version_is_left_unjudged(stage: Stage, tmp_path: Path) -> None
     bundle = sealed(stage)
     async with AsyncExitStack() as stack:
         service = await build(room.home, OPTIONS, stack, lambda _: None)
+        await record_start(service)
         busy = await _submitted(service, bundle, ServiceError("busy"))
         assert service.registry.get(busy, "zhongyuan").state is State.REFUSED
         left = [await _submitted(service, bundle, None) for _ in range(2)]
@@ -158,9 +159,11 @@ async def test_a_swapped_bundle_does_not_run(stage: Stage) -> None:
     stage.room.stop()
     with closing(sqlite3.connect(room.database)) as database, database:
         row = database.execute("SELECT manifest_jws FROM version WHERE version = ?", (other,)).fetchone()
-        blobs = database.execute("SELECT sealed_keys, ciphertext FROM bundle WHERE version = ?", (other,)).fetchone()
+        blob = database.execute("SELECT ciphertext FROM bundle WHERE version = ?", (other,)).fetchone()
+        key = database.execute("SELECT sealed FROM bundle_key WHERE version = ?", (other,)).fetchone()
         database.execute("UPDATE version SET manifest_jws = ? WHERE version = ?", (*row, first))
-        database.execute("UPDATE bundle SET sealed_keys = ?, ciphertext = ? WHERE version = ?", (*blobs, first))
+        database.execute("UPDATE bundle SET ciphertext = ? WHERE version = ?", (*blob, first))
+        database.execute("UPDATE bundle_key SET sealed = ? WHERE version = ?", (*key, first))
     async with AsyncExitStack() as stack:
         service = await build(room, OPTIONS, stack, lambda _: None)
         with pytest.raises(StoredValueCorrupt):
@@ -178,6 +181,13 @@ def _home_like(stage: Stage, folder: Path) -> Room:
     return room
 
 
+async def _started(room: Room, stack: AsyncExitStack) -> Service:
+    """An enclave in this very process, its first entry written."""
+    service = await build(room.home, OPTIONS, stack, lambda _: None)
+    await record_start(service)
+    return service
+
+
 async def _approved(service: Service, stage: Stage) -> str:
     """A version that is ready for promotion."""
     version = await service.registry.submit(sealed(stage), "zhongyuan", str(ALICE), service.versions.inspect)
@@ -187,7 +197,7 @@ async def _approved(service: Service, stage: Stage) -> str:
 async def test_of_two_promotions_at_once_one_wins(stage: Stage, tmp_path: Path) -> None:
     """Whoever is still loading when another version becomes champion is told so, and the winner stays."""
     async with AsyncExitStack() as stack:
-        service = await build(_home_like(stage, tmp_path).home, OPTIONS, stack, lambda _: None)
+        service = await _started(_home_like(stage, tmp_path), stack)
         registry, (slow, quick, third) = service.registry, [await _approved(service, stage) for _ in range(3)]
         loading, go, ready = asyncio.Event(), asyncio.Event(), service.versions.prepare
 
@@ -221,7 +231,7 @@ async def test_of_two_promotions_at_once_one_wins(stage: Stage, tmp_path: Path) 
 async def test_a_promotion_that_fails_leaves_the_champion(stage: Stage, tmp_path: Path) -> None:
     """A version that differs from its samples, or does not load now, is not promoted; the bank reads why."""
     async with AsyncExitStack() as stack:
-        service = await build(_home_like(stage, tmp_path).home, OPTIONS, stack, lambda _: None)
+        service = await _started(_home_like(stage, tmp_path), stack)
         registry, first, second = service.registry, await _approved(service, stage), await _approved(service, stage)
         await registry.promote(first, "zhongyuan", str(BOB), service.versions.prepare)
 
@@ -240,7 +250,7 @@ async def test_a_promotion_that_fails_leaves_the_champion(stage: Stage, tmp_path
 async def test_inspections_take_no_place_of_promotions(stage: Stage, tmp_path: Path) -> None:
     """With every place for inspections taken, by whomever, a promotion loads its version all the same."""
     async with AsyncExitStack() as stack:
-        service = await build(_home_like(stage, tmp_path).home, OPTIONS, stack, lambda _: None)
+        service = await _started(_home_like(stage, tmp_path), stack)
         version, places = await _approved(service, stage), service.versions.pool._inspect_slots
         while not places.locked():
             await places.acquire()
@@ -251,7 +261,7 @@ async def test_inspections_take_no_place_of_promotions(stage: Stage, tmp_path: P
 async def test_what_a_bank_may_keep_is_bounded(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions kept, bytes, refusals a day, inspections under way: beyond each a clear no; retiring gives room."""
     async with AsyncExitStack() as stack:
-        service = await build(_home_like(stage, tmp_path).home, OPTIONS, stack, lambda _: None)
+        service = await _started(_home_like(stage, tmp_path), stack)
         kept = [await _approved(service, stage) for _ in range(2)]
         size = len(sealed(stage).ciphertext)
         monkeypatch.setattr(version_room, "KEPT_MAX", 2)
@@ -284,6 +294,7 @@ async def test_a_caller_who_leaves_at_the_commit_leaves_a_judged_version(stage: 
     room = _home_like(stage, tmp_path)
     async with AsyncExitStack() as stack:
         service = await build(room.home, OPTIONS, stack, lambda _: None)
+        await record_start(service)
 
         async def inspect(_: Manifest, __: bytes, ___: bytes) -> Sequence[Reason]:
             return []

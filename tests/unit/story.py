@@ -49,6 +49,8 @@ class Story:
     promoted: dict[str, int] = field(default_factory=dict)  # product → the entry that made its champion
     numbers: dict[str, int] = field(default_factory=dict)
     answered: set[tuple[str, str]] = field(default_factory=set)
+    epoch: int = 0
+    destroyed: int = 0  # how many epochs are
 
     def __post_init__(self) -> None:
         """Begins with a start of the room."""
@@ -63,7 +65,28 @@ class Story:
 
     def start(self) -> None:
         """A process began to serve."""
-        self.tell(entries.EnclaveStarted(named("evidence"), "simulated", "one-shot", "0.1.0"))
+        self.tell(entries.EnclaveStarted(self.evidence, "simulated", "one-shot", "0.1.0", self.epoch, self.key_id))
+
+    @property
+    def evidence(self) -> str:
+        """The evidence's hash, which changes with the key."""
+        return named("evidence", self.epoch)
+
+    @property
+    def key_id(self) -> str:
+        """The newest key's."""
+        return named("key", self.epoch)[:16]
+
+    def rotate(self, overlap: timedelta = timedelta(days=30), **lies: Any) -> int:
+        """An operator rotated the key."""
+        self.epoch += 1
+        until = format_time(self.time + self.step + overlap)
+        event = entries.KeyRotated(self.epoch, self.key_id, self.evidence, "operator/operations", until)
+        return self.tell(replace(event, **lies))
+
+    def destroy(self, epoch: int, **lies: Any) -> int:
+        """An older epoch's key was destroyed."""
+        return self.tell(replace(entries.KeyDestroyed(epoch, named("key", epoch)[:16]), **lies))
 
     def load(self, dataset: str, loads: int = 1) -> None:
         """A department published a dataset, loaded it, stopped it and opened it again."""
@@ -148,7 +171,7 @@ class Story:
             version=version.version,
             bundle_hash=version.bundle_hash,
             rules_hash=version.rules_hash,
-            evidence_hash=named("evidence"),
+            evidence_hash=self.evidence,
             evidence_format="simulated",
             consent_hash=terms.consent_hash,
             consent_index=consent.index,
@@ -223,7 +246,17 @@ def _live_on(story: Story, products: list[str], open_: list[Consent]) -> None:
         story.hold_back(story.random.choice(products))
     elif dice < 0.995:
         story.launch(story.random.choice(products))
-    elif dice < 0.998:
+    elif dice < 0.997:
         story.tell(entries.AuditRead("auditor/audit-office", "entries"))
+    elif dice < 0.998:
+        _turn_keys(story)
     else:
         story.start()
+
+
+def _turn_keys(story: Story) -> None:
+    story.rotate(timedelta(0))
+    while story.destroyed < story.epoch:
+        story.destroy(story.destroyed)
+        story.destroyed += 1
+    story.rotate()

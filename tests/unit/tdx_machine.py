@@ -108,8 +108,10 @@ def _integer(value: int) -> bytes:
     return _der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
-def sgx_extension(fmspc: str = FMSPC, components: Sequence[int] = COMPONENTS, pce_svn: int = 13) -> bytes:
-    """The extension of PCK certificates, with the members that a real one has."""
+def sgx_extension(
+    fmspc: str = FMSPC, components: Sequence[int] = COMPONENTS, pce_svn: int = 13, *, again: bool = False
+) -> bytes:
+    """The extension of PCK certificates, with the members that a real one has; `again`: FMSPC is there twice."""
     tcb = b"".join(_member((2, n), _integer(svn)) for n, svn in enumerate(components, 1))
     tcb += _member((2, 17), _integer(pce_svn)) + _member((2, 18), _der(0x04, bytes(svn % 256 for svn in components)))
     members = (
@@ -118,6 +120,7 @@ def sgx_extension(fmspc: str = FMSPC, components: Sequence[int] = COMPONENTS, pc
         _member((3,), _der(0x04, bytes(2))),
         _member((4,), _der(0x04, bytes.fromhex(fmspc))),
         _member((5,), _der(0x0A, b"\x01")),
+        *([_member((4,), _der(0x04, bytes.fromhex(fmspc)))] if again else []),
     )
     return _der(0x30, b"".join(members))
 

@@ -14,7 +14,7 @@ HEAVY = {
     "asyncio", "cel_expr_python", "cryptography", "google", "grpc", "joserfc", "numpy", "onnx", "onnxruntime",
     "pyarrow", "rich", "sqlalchemy", "starlette", "structlog", "uvicorn", "yaml",
 }  # fmt: skip
-GROUPS = ["bank", "steward", "consent", "subject", "audit", "jail"]
+GROUPS = ["bank", "steward", "consent", "subject", "audit", "jail", "keys"]
 
 # What no client needs to be connected; what a command does with data, models or a home it imports itself.
 SERVERS = {"lightgbm", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "sklearn", "sqlalchemy", "starlette"}

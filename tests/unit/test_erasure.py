@@ -23,7 +23,7 @@ from sandbox.subject_keys import (
 )
 from tests.unit.audit.ledgers import open_ledger
 
-KEYS = Keys(bytes(range(32))).vault
+KEYS = Keys.from_root(bytes(range(32))).vault
 TAG = "0" * 32
 
 

@@ -8,19 +8,27 @@ from typing import Any
 
 import pytest
 import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
 
 from enclave_api.attestation.evidence import EnclaveFacts, Evidence, report_data
+from enclave_api.attestation.hardware import HardwareVerdict
 from enclave_api.attestation.policy import (
     Policy,
     UnsafeAcceptSimulated,
     UnsafeAcceptWarm,
     UnsafeAcceptWeakIsolation,
 )
+from enclave_api.attestation.saved import Saved
+from enclave_api.attestation.sev_snp_policy import SevSnpPolicy, TcbFloor
 from enclave_api.attestation.simulated import simulated as vouched_by_nobody
+from enclave_api.attestation.steps import Step
+from enclave_api.attestation.tdx_policy import TdxPolicy
 from enclave_api.attestation.verify import Verdict, verify_evidence
-from enclave_api.errors import EvidenceRefused
+from enclave_api.errors import EvidenceRefused, EvidenceUnreadable
 from enclave_api.keys import Keys
 from sandbox.jail.required import REQUIRED
+from tests.unit.snp_machine import Machine
 
 NONCE = bytes(range(32))
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -34,8 +42,8 @@ POOR = {**WALLS, "landlock": {"on": False, "why": "Function not implemented"}}
 def facts(mode: str = "one-shot", walls: Mapping[str, Mapping[str, Any]] = WALLS) -> EnclaveFacts:
     """An enclave's."""
     digest = hashlib.sha256(b"").hexdigest()
-    recipient = Keys(bytes(32)).recipient.public()
-    return EnclaveFacts(recipient, "vkey", digest, digest, digest, mode, walls, datetime(2026, 1, 1, tzinfo=UTC))
+    recipient = Keys.from_root(bytes(32)).recipient(0).public()
+    return EnclaveFacts(recipient, 0, "vkey", digest, digest, digest, mode, walls, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def simulated(facts: EnclaveFacts, nonce: bytes) -> Evidence:
@@ -210,6 +218,51 @@ def test_claims_in_another_spelling_are_refused() -> None:
     """Claims that are not canonical would have two hashes for one meaning."""
     loose = json.dumps(json.loads(facts().claims(NONCE, NOW)), indent=1).encode()
     assert "claims readable" in failed(vouched_by_nobody(loose), SIMULATED)
+
+
+NOTHING: dict[str, Any] = {"roots": ["0" * 64], "measurements": ["0" * 96]}
+FLOOR = TcbFloor(bootloader=0, tee=0, snp=0, microcode=0)
+TABLES = SIMULATED.model_copy(
+    update={"sev_snp": SevSnpPolicy(minimum_tcb={"Milan": FLOOR}, **NOTHING), "tdx": TdxPolicy(**NOTHING)}
+)
+
+
+@given(
+    st.binary(max_size=2000),
+    st.sampled_from(["sev-snp", "tdx", "simulated", "nitro", ""]) | st.text(max_size=20),
+    st.sampled_from([b"", Machine().report()]) | st.binary(max_size=2000),
+    st.lists(st.binary(max_size=200), max_size=3),
+)
+def test_no_bytes_raise_and_none_are_accepted(
+    claims: bytes, form: str, report: bytes, certificates: list[bytes]
+) -> None:
+    """Whatever a server sends in evidence's place, the verdict is refused, and its reasons can be printed."""
+    verdict = judged(Evidence(claims, form, report, tuple(certificates)), TABLES)
+    assert not verdict.accepted
+    assert all(step.reason.isprintable() for step in verdict.steps)
+    told = Saved.of(Evidence(claims, "sev-snp", report, tuple(certificates)), NONCE)
+    assert told.evidence() == Evidence(claims, "sev-snp", report, tuple(certificates))
+
+
+def test_no_file_is_made_of_what_is_no_evidence() -> None:
+    """A format that would write to a terminal, or certificates without end, are not kept."""
+    for evidence in (Evidence(b"", "\x1b[2J", b""), Evidence(b"", "tdx", b"", (b"",) * 65)):
+        with pytest.raises(EvidenceUnreadable):
+            Saved.of(evidence, NONCE)
+
+
+def test_a_report_that_skips_what_it_must_show_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were a verifier to skip the signature without failing, the verdict would name it and refuse."""
+    skips = HardwareVerdict(
+        (Step("report signature", "skipped", "no reason"),), report_data(facts().claims(NONCE, NOW))
+    )
+    monkeypatch.setattr("enclave_api.attestation.verify_sev_snp.verify_sev_snp", lambda *_: skips)
+    policy = TABLES.model_copy(update={"code_digests": (facts().code_digest,)})
+    verdict = judged(Evidence(facts().claims(NONCE, NOW), "sev-snp", b""), policy)
+    assert all(step.outcome != "failed" for step in verdict.steps)
+    assert not verdict.accepted
+    with pytest.raises(EvidenceRefused):
+        verdict.recipient()
 
 
 def test_hardware_needs_its_table() -> None:

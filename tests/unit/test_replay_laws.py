@@ -282,6 +282,55 @@ def _load_twice(story: Story) -> int:
     return story.tell(event)
 
 
+def _destroyed_twice(story: Story) -> int:
+    story.rotate(timedelta(0))
+    story.destroy(0)
+    return story.destroy(0)
+
+
+def _out_of_order(story: Story) -> int:
+    story.rotate(timedelta(0))
+    story.rotate(timedelta(0))
+    return story.destroy(1)
+
+
+def _newest_destroyed(story: Story) -> int:
+    story.rotate(timedelta(0))
+    story.destroy(0)
+    return story.destroy(1)
+
+
+def _another_key_destroyed(story: Story) -> int:
+    story.rotate(timedelta(0))
+    return story.destroy(0, key_id=named("another")[:16])
+
+
+def _destroyed_early(story: Story) -> int:
+    story.rotate(timedelta(days=30))
+    _wait(story, days=29)
+    return story.destroy(0)
+
+
+def _date_put_off(story: Story) -> int:
+    """A date that a rotation brought forward stays, whatever a later one says."""
+    story.rotate(timedelta(days=30))
+    story.rotate(timedelta(days=1))
+    _wait(story, hours=23)
+    return story.destroy(0)
+
+
+def _old_key_started(story: Story) -> int:
+    story.rotate()
+    story.epoch = 0
+    story.start()
+    return len(story.told) - 1
+
+
+def _old_evidence(story: Story) -> int:
+    story.rotate()
+    return story.decide(used(story), evidence_hash=named("evidence", 0))
+
+
 LIES: list[tuple[str, Callable[[Story], int]]] = [
     ("consent_double", _double),
     ("consent_malformed", _malformed),
@@ -361,6 +410,19 @@ LIES: list[tuple[str, Callable[[Story], int]]] = [
     ("bundle_hash", _lie(rules_hash=named("another"))),
     ("evidence_hash", _lie(evidence_hash=named("another"))),
     ("evidence_hash", _lie(isolation="warm")),
+    ("evidence_hash", _old_evidence),
+    ("key_epoch", lambda story: story.rotate(epoch=2)),
+    ("key_epoch", lambda story: story.rotate(key_id=named("key", 0)[:16])),
+    ("actor_foreign", lambda story: story.rotate(by="institution/north/bob")),
+    ("key_until", lambda story: story.rotate(timedelta(seconds=-1))),
+    ("key_until", lambda story: story.rotate(timedelta(days=367))),
+    ("key_start", _old_key_started),
+    ("key_destroyed", _destroyed_twice),
+    ("key_destroyed", _out_of_order),
+    ("key_destroyed", _newest_destroyed),
+    ("key_destroyed", _another_key_destroyed),
+    ("key_early", _destroyed_early),
+    ("key_early", _date_put_off),
     ("seq_gap", _lie(seq=3)),
     ("seq_gap", lambda story: story.refuse("north", seq=2)),
     ("seq_gap", lambda story: story.refuse("", seq=1)),

@@ -29,7 +29,7 @@ from sandbox.subject_view import Outcome, SubjectView
 from tests.unit.audit.ledgers import execute, open_ledger
 from tests.unit.audit.vectors import decision
 
-KEYS = Keys(bytes(range(32))).vault
+KEYS = Keys.from_root(bytes(range(32))).vault
 TAGS = ["0" * 32, "1" * 32, "2" * 32]
 
 

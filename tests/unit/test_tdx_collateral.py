@@ -70,6 +70,12 @@ def test_space_around_the_signed_bytes_does_not_matter() -> None:
     assert not failed(GOOD.but(info=f"{text}\r\n".encode()).verdict(QUOTE))
 
 
+@pytest.mark.parametrize("changed", [GOOD.info + b"x", GOOD.info * 2, GOOD.info[:-1], b"\xef\xbb\xbf" + GOOD.info, b""])
+def test_files_that_are_no_single_object_are_refused(changed: bytes) -> None:
+    """More after the object, less than it, a mark of byte order before it."""
+    refused(TCB_INFO, "no JSON object", info=changed)
+
+
 WHOLE = {"tcbInfo": tcb_info(), "enclaveIdentity": qe_identity()}
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "SGX": ("id", {"id": "SGX"}),
@@ -112,11 +118,12 @@ def test_shapes_that_intel_does_not_use_are_refused(changes: dict[str, Any]) -> 
     assert failed(GOOD.but(info=answer("tcbInfo", tcb_info(**changes))).verdict(QUOTE)) == [TCB_INFO]
 
 
-@pytest.mark.parametrize("at", ["outer", "inner", "deep"])
+@pytest.mark.parametrize("at", ["outer", "outer, the good one last", "inner", "deep"])
 def test_members_that_are_there_twice_are_refused(at: str) -> None:
     """Programs differ in which one they take, so none is taken, signed or not."""
     text = json.dumps(tcb_info(), separators=(",", ":"))
     twice = {
+        "outer, the good one last": b'{"tcbInfo":{},' + GOOD.info[1:],
         "outer": GOOD.info[:-1] + b',"tcbInfo":{}}',
         "inner": answer("tcbInfo", text[:-1] + ',"id":"TDX"}'),
         "deep": answer("tcbInfo", text.replace('"isvsvn":6', '"isvsvn":6,"isvsvn":0')),

@@ -112,7 +112,7 @@ WHOLE = sgx_extension()
         b"",
         WHOLE[:-1],
         WHOLE + b"\0",
-        WHOLE.replace(bytes.fromhex("2a864886f84d010d0104"), bytes.fromhex("2a864886f84d010d0103")),
+        sgx_extension(again=True),
         WHOLE.replace(bytes.fromhex("2a864886f84d010d0104"), bytes.fromhex("2a864886f84d010d0109")),
         WHOLE.replace(bytes.fromhex(FMSPC), bytes.fromhex(FMSPC)[:5]),
         sgx_extension(components=(256, *COMPONENTS[1:])),

@@ -141,6 +141,15 @@ def test_the_identity_of_the_version_counts_not_that_of_the_base(identity: dict[
         check_module(report((6, 1, 3)), known)
 
 
+def test_attributes_outside_the_mask_must_be_zero() -> None:
+    """A mask says what is compared; what is not compared may not be set either."""
+    known = info(tdxModule=module(attributesMask="00" * 8))
+    assert check_module(report((5, 0, 3)), known) is None
+    strange = parse_quote(Scene(body=body(seam_attributes=b"\x01" + bytes(7))).quote).report
+    with pytest.raises(StepFailed, match="SEAMATTRIBUTES"):
+        check_module(strange, known)
+
+
 def test_no_identities_means_no_newer_module() -> None:
     """TCB info without identities knows modules of major version 0 alone."""
     absent = tcb_info()

@@ -13,7 +13,7 @@ from sandbox.vault.catalog import load_catalog
 from sandbox.vault.synthetic import generate
 from sandbox.vault.vault import Vault, compile_plan, store_rows
 
-KEYS = Keys(bytes(range(32))).vault
+KEYS = Keys.from_root(bytes(range(32))).vault
 FIELDS = ("tax.declaration.sales_12m", "tax.invoice.amount_issued_12m")
 
 

@@ -22,21 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'heixia/attestation/v1/attestation.proto\x12\x15heixia.attestation.v1\"#\n\x12GetEvidenceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"H\n\x13GetEvidenceResponse\x12\x31\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x1f.heixia.attestation.v1.Evidence\"P\n\x08\x45vidence\x12\x0e\n\x06\x63laims\x18\x01 \x01(\x0c\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\x0e\n\x06report\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63\x65rtificates\x18\x04 \x03(\x0c\x32z\n\x12\x41ttestationService\x12\x64\n\x0bGetEvidence\x12).heixia.attestation.v1.GetEvidenceRequest\x1a*.heixia.attestation.v1.GetEvidenceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'heixia/attestation/v1/attestation.proto\x12\x15heixia.attestation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"#\n\x12GetEvidenceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"H\n\x13GetEvidenceResponse\x12\x31\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x1f.heixia.attestation.v1.Evidence\"P\n\x08\x45vidence\x12\x0e\n\x06\x63laims\x18\x01 \x01(\x0c\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\x0e\n\x06report\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63\x65rtificates\x18\x04 \x03(\x0c\"\x11\n\x0fListKeysRequest\"A\n\x10ListKeysResponse\x12-\n\x04keys\x18\x01 \x03(\x0b\x32\x1f.heixia.attestation.v1.KeyEpoch\"N\n\x10RotateKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x19\n\x0coverlap_days\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0f\n\r_overlap_days\"A\n\x11RotateKeyResponse\x12,\n\x03key\x18\x01 \x01(\x0b\x32\x1f.heixia.attestation.v1.KeyEpoch\"\xcc\x01\n\x08KeyEpoch\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x12\n\nmade_index\x18\x03 \x01(\x04\x12+\n\x07made_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndestroy_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x0f\x64\x65stroyed_index\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\x12\n\x10_destroyed_index2\xb7\x02\n\x12\x41ttestationService\x12\x64\n\x0bGetEvidence\x12).heixia.attestation.v1.GetEvidenceRequest\x1a*.heixia.attestation.v1.GetEvidenceResponse\x12[\n\x08ListKeys\x12&.heixia.attestation.v1.ListKeysRequest\x1a\'.heixia.attestation.v1.ListKeysResponse\x12^\n\tRotateKey\x12\'.heixia.attestation.v1.RotateKeyRequest\x1a(.heixia.attestation.v1.RotateKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'heixia.attestation.v1.attestation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETEVIDENCEREQUEST']._serialized_start=66
-  _globals['_GETEVIDENCEREQUEST']._serialized_end=101
-  _globals['_GETEVIDENCERESPONSE']._serialized_start=103
-  _globals['_GETEVIDENCERESPONSE']._serialized_end=175
-  _globals['_EVIDENCE']._serialized_start=177
-  _globals['_EVIDENCE']._serialized_end=257
-  _globals['_ATTESTATIONSERVICE']._serialized_start=259
-  _globals['_ATTESTATIONSERVICE']._serialized_end=381
+  _globals['_GETEVIDENCEREQUEST']._serialized_start=99
+  _globals['_GETEVIDENCEREQUEST']._serialized_end=134
+  _globals['_GETEVIDENCERESPONSE']._serialized_start=136
+  _globals['_GETEVIDENCERESPONSE']._serialized_end=208
+  _globals['_EVIDENCE']._serialized_start=210
+  _globals['_EVIDENCE']._serialized_end=290
+  _globals['_LISTKEYSREQUEST']._serialized_start=292
+  _globals['_LISTKEYSREQUEST']._serialized_end=309
+  _globals['_LISTKEYSRESPONSE']._serialized_start=311
+  _globals['_LISTKEYSRESPONSE']._serialized_end=376
+  _globals['_ROTATEKEYREQUEST']._serialized_start=378
+  _globals['_ROTATEKEYREQUEST']._serialized_end=456
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=458
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=523
+  _globals['_KEYEPOCH']._serialized_start=526
+  _globals['_KEYEPOCH']._serialized_end=730
+  _globals['_ATTESTATIONSERVICE']._serialized_start=733
+  _globals['_ATTESTATIONSERVICE']._serialized_end=1044
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -99,3 +100,146 @@ class Evidence(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+@_typing.final
+class ListKeysRequest(_message.Message):
+    """Asks for the keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListKeysRequest: _TypeAlias = ListKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListKeysResponse(_message.Message):
+    """The keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyEpoch]:
+        """Every epoch's, oldest first; the last one is in the evidence."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___KeyEpoch] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListKeysResponse: _TypeAlias = ListKeysResponse  # noqa: Y015
+
+@_typing.final
+class RotateKeyRequest(_message.Message):
+    """Asks for a new key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    OVERLAP_DAYS_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key id that the caller takes for the newest: refused where it is not, so that a repeated call rotates once."""
+    overlap_days: _builtins.int
+    """For how many days bundles sealed to older keys are still taken, 0 to 366; 0 = those keys are destroyed at once.
+    Without it 30.
+    """
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        overlap_days: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_overlap_days", b"_overlap_days", "overlap_days", b"overlap_days"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overlap_days", b"_overlap_days", "key_id", b"key_id", "overlap_days", b"overlap_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__overlap_days: _TypeAlias = _typing.Literal["overlap_days"]  # noqa: Y015
+    _WhichOneofArgType__overlap_days: _TypeAlias = _typing.Literal["_overlap_days", b"_overlap_days"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap_days) -> _WhichOneofReturnType__overlap_days | None: ...
+
+Global___RotateKeyRequest: _TypeAlias = RotateKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateKeyResponse(_message.Message):
+    """The new key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___KeyEpoch:
+        """The new key."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___KeyEpoch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateKeyResponse: _TypeAlias = RotateKeyResponse  # noqa: Y015
+
+@_typing.final
+class KeyEpoch(_message.Message):
+    """One HPKE key's time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    MADE_INDEX_FIELD_NUMBER: _builtins.int
+    MADE_AT_FIELD_NUMBER: _builtins.int
+    DESTROY_AT_FIELD_NUMBER: _builtins.int
+    DESTROYED_INDEX_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """From 0, without gaps."""
+    key_id: _builtins.str
+    """First 8 bytes of SHA-256 of the raw public key, hex."""
+    made_index: _builtins.int
+    """Index of the entry that made it the newest."""
+    destroyed_index: _builtins.int
+    """Index of the entry that says it was destroyed; absent while it lives."""
+    @_builtins.property
+    def made_at(self) -> _timestamp_pb2.Timestamp:
+        """That entry's time."""
+
+    @_builtins.property
+    def destroy_at(self) -> _timestamp_pb2.Timestamp:
+        """Bundles sealed to it are taken until then; absent for the newest."""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        key_id: _builtins.str = ...,
+        made_index: _builtins.int = ...,
+        made_at: _timestamp_pb2.Timestamp | None = ...,
+        destroy_at: _timestamp_pb2.Timestamp | None = ...,
+        destroyed_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_destroyed_index", b"_destroyed_index", "destroy_at", b"destroy_at", "destroyed_index", b"destroyed_index", "made_at", b"made_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_destroyed_index", b"_destroyed_index", "destroy_at", b"destroy_at", "destroyed_index", b"destroyed_index", "epoch", b"epoch", "key_id", b"key_id", "made_at", b"made_at", "made_index", b"made_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__destroyed_index: _TypeAlias = _typing.Literal["destroyed_index"]  # noqa: Y015
+    _WhichOneofArgType__destroyed_index: _TypeAlias = _typing.Literal["_destroyed_index", b"_destroyed_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__destroyed_index) -> _WhichOneofReturnType__destroyed_index | None: ...
+
+Global___KeyEpoch: _TypeAlias = KeyEpoch  # noqa: Y015

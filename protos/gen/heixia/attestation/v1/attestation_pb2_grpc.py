@@ -40,6 +40,16 @@ class AttestationServiceStub:
                 request_serializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.GetEvidenceRequest.SerializeToString,
                 response_deserializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.GetEvidenceResponse.FromString,
                 _registered_method=True)
+        self.ListKeys = channel.unary_unary(
+                '/heixia.attestation.v1.AttestationService/ListKeys',
+                request_serializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.ListKeysRequest.SerializeToString,
+                response_deserializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.ListKeysResponse.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/heixia.attestation.v1.AttestationService/RotateKey',
+                request_serializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
 
 
 class AttestationServiceServicer:
@@ -53,6 +63,20 @@ class AttestationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListKeys(self, request, context):
+        """The HPKE keys that banks seal to, oldest first: which one is in the evidence, until when older ones are taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Operator: makes a new key the one in the evidence. Stored bundles are sealed to it in the same transaction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AttestationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +84,16 @@ def add_AttestationServiceServicer_to_server(servicer, server):
                     servicer.GetEvidence,
                     request_deserializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.GetEvidenceRequest.FromString,
                     response_serializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.GetEvidenceResponse.SerializeToString,
+            ),
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.ListKeysRequest.FromString,
+                    response_serializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.RotateKeyRequest.FromString,
+                    response_serializer=heixia_dot_attestation_dot_v1_dot_attestation__pb2.RotateKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +124,60 @@ class AttestationService:
             '/heixia.attestation.v1.AttestationService/GetEvidence',
             heixia_dot_attestation_dot_v1_dot_attestation__pb2.GetEvidenceRequest.SerializeToString,
             heixia_dot_attestation_dot_v1_dot_attestation__pb2.GetEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heixia.attestation.v1.AttestationService/ListKeys',
+            heixia_dot_attestation_dot_v1_dot_attestation__pb2.ListKeysRequest.SerializeToString,
+            heixia_dot_attestation_dot_v1_dot_attestation__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heixia.attestation.v1.AttestationService/RotateKey',
+            heixia_dot_attestation_dot_v1_dot_attestation__pb2.RotateKeyRequest.SerializeToString,
+            heixia_dot_attestation_dot_v1_dot_attestation__pb2.RotateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

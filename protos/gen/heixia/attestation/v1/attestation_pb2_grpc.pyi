@@ -35,6 +35,10 @@ class AttestationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AttestationServiceAsyncStub: ...
     GetEvidence: _grpc.UnaryUnaryMultiCallable[_attestation_pb2.GetEvidenceRequest, _attestation_pb2.GetEvidenceResponse]
     """Fresh evidence over the caller's nonce."""
+    ListKeys: _grpc.UnaryUnaryMultiCallable[_attestation_pb2.ListKeysRequest, _attestation_pb2.ListKeysResponse]
+    """The HPKE keys that banks seal to, oldest first: which one is in the evidence, until when older ones are taken."""
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_attestation_pb2.RotateKeyRequest, _attestation_pb2.RotateKeyResponse]
+    """Operator: makes a new key the one in the evidence. Stored bundles are sealed to it in the same transaction."""
 
 @_typing.type_check_only
 class AttestationServiceAsyncStub(AttestationServiceStub):
@@ -43,6 +47,10 @@ class AttestationServiceAsyncStub(AttestationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetEvidence: _aio.UnaryUnaryMultiCallable[_attestation_pb2.GetEvidenceRequest, _attestation_pb2.GetEvidenceResponse]  # type: ignore[assignment]
     """Fresh evidence over the caller's nonce."""
+    ListKeys: _aio.UnaryUnaryMultiCallable[_attestation_pb2.ListKeysRequest, _attestation_pb2.ListKeysResponse]  # type: ignore[assignment]
+    """The HPKE keys that banks seal to, oldest first: which one is in the evidence, until when older ones are taken."""
+    RotateKey: _aio.UnaryUnaryMultiCallable[_attestation_pb2.RotateKeyRequest, _attestation_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """Operator: makes a new key the one in the evidence. Stored bundles are sealed to it in the same transaction."""
 
 class AttestationServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the enclave claims about itself, for a bank to check before it trusts a key."""
@@ -54,5 +62,21 @@ class AttestationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_attestation_pb2.GetEvidenceResponse, _abc.Awaitable[_attestation_pb2.GetEvidenceResponse]]:
         """Fresh evidence over the caller's nonce."""
+
+    @_abc_1.abstractmethod
+    def ListKeys(
+        self,
+        request: _attestation_pb2.ListKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_attestation_pb2.ListKeysResponse, _abc.Awaitable[_attestation_pb2.ListKeysResponse]]:
+        """The HPKE keys that banks seal to, oldest first: which one is in the evidence, until when older ones are taken."""
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _attestation_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_attestation_pb2.RotateKeyResponse, _abc.Awaitable[_attestation_pb2.RotateKeyResponse]]:
+        """Operator: makes a new key the one in the evidence. Stored bundles are sealed to it in the same transaction."""
 
 def add_AttestationServiceServicer_to_server(servicer: AttestationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -244,8 +244,8 @@ class SubjectErased(Event, kind="subject.erased"):
 
 
 @dataclass(frozen=True)
-class VersionSubmitted(Event, kind="version.submitted"):
-    """An institution uploaded a sealed bundle."""
+class VersionSubmitted(Event, kind="version.submitted", v=2):
+    """An institution uploaded a sealed bundle; one of rules alone goes with the model in the bundle of `model_of`."""
 
     institution: Text
     version: Text
@@ -254,6 +254,7 @@ class VersionSubmitted(Event, kind="version.submitted"):
     model_hash: Digest
     rules_hash: Digest
     by: Text
+    model_of: Text | None
 
 
 @dataclass(frozen=True)
@@ -280,12 +281,16 @@ class VersionApproved(Event, kind="version.approved"):
 
 
 @dataclass(frozen=True)
-class VersionPromoted(Event, kind="version.promoted"):
-    """A version became its product's champion, in place of `previous`."""
+class VersionPromoted(Event, kind="version.promoted", v=2):
+    """A version became its product's champion, in place of `previous`, which had been it since `previous_index`.
+
+    So each promotion names the one before it, and says that there was none in between.
+    """
 
     version: Text
     by: Text
     previous: Text | None
+    previous_index: Count | None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 A 300-tree model over 200 fields from every dataset; consents, data, walls, log as in production; release quantum off,
 because it is a wait by design and would hide what is measured.
 
-Then the ledger by itself, at a million entries (bench/ledger.py).
+Then what a bank waits for (bench/bank.py), and the ledger by itself, at a million entries (bench/ledger.py).
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import numpy as np
 from rich.progress import track
 
 from audit.schema import open_engine
-from bench import calls, jail, ledger
+from bench import bank, calls, jail, ledger
 from bench.report import Figure, show, write
 from enclave_api.cli.example import FIELDS as EXAMPLE_FIELDS
 from enclave_api.cli.example import Example, rows_of, train_lightgbm
@@ -43,6 +43,7 @@ def main() -> None:
             figures = measure(room, Path(folder))
         finally:
             room.stop()
+    figures += bank.figures()
     figures += ledger.figures()
     value = {figure.name: figure.value for figure in figures}
     ratios = [

@@ -6,6 +6,7 @@ so a run that was cut off can be run again, as a client repeats a request that w
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -33,6 +34,7 @@ from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
 from model_registry import tables as registry
 from model_registry.aead import seal
 from model_registry.key_epochs import Epoch, begin_epoch, read_epochs
+from model_registry.version_history import VersionEvent, note_change
 from sandbox import calls, tables
 from sandbox.calls import CallKey, Kept
 from sandbox.consent_life import Uses
@@ -121,14 +123,15 @@ class Product:
 
     def launch(self) -> list[Change[None]]:
         """The changes that make the version champion, in order."""
-        return [self._submit, self._admit, self._approve, self._promote]
+        return [_noted(step) for step in (self._submit, self._admit, self._approve, self._promote)]
 
-    def _submit(self, connection: Connection, position: Position) -> tuple[Event, None]:
+    def _submit(self, connection: Connection, position: Position) -> tuple[VersionEvent, None]:
         if connection.execute(_SUBMITTED, {"name": self.version}).first() is not None:
             raise Known
         by = f"institution/{self.institution}/alice"
         row = {"version": self.version, "institution": self.institution, "product": self.name, "number": 1}
         row |= {"state": "submitted", "manifest_jws": self._manifest, "bundle_hash": self.bundle_hash}
+        row |= {"model_hash": made_up("model", self.version), "rules_hash": self.rules_hash}
         row |= {"submitted_by": by, "submitted_at": int(position.time.timestamp() * 1000), "reasons": b""}
         connection.execute(insert(registry.version).values(row))
         bundle = {"version": self.version, "ciphertext": self._ciphertext}
@@ -146,30 +149,42 @@ class Product:
             model_hash=made_up("model", self.version),
             rules_hash=self.rules_hash,
             by=by,
+            model_of=None,
         )
 
-    def _admit(self, connection: Connection, _: Position) -> tuple[Event, None]:
+    def _admit(self, connection: Connection, _: Position) -> tuple[VersionEvent, None]:
         self._move(connection, "submitted", "admitted")
         return VersionAdmitted(self.version), None
 
-    def _approve(self, connection: Connection, _: Position) -> tuple[Event, None]:
+    def _approve(self, connection: Connection, _: Position) -> tuple[VersionEvent, None]:
         by = f"institution/{self.institution}/bob"
         self._move(connection, "admitted", "approved", approved_by=by)
         return VersionApproved(self.version, by), None
 
-    def _promote(self, connection: Connection, position: Position) -> tuple[Event, None]:
+    def _promote(self, connection: Connection, position: Position) -> tuple[VersionEvent, None]:
         promotion = registry.promotion
         if connection.execute(select(promotion).where(promotion.c.version == self.version)).first() is not None:
             raise Known
         at = int(position.time.timestamp() * 1000)
         row = {"idx": position.index, "product": self.name, "version": self.version, "at": at}
         connection.execute(insert(promotion).values(row))
-        return VersionPromoted(self.version, f"institution/{self.institution}/alice", None), None
+        return VersionPromoted(self.version, f"institution/{self.institution}/alice", None, None), None
 
     def _move(self, connection: Connection, before: str, after: str, **rest: str) -> None:
         mine = (registry.version.c.version == self.version) & (registry.version.c.state == before)
         if connection.execute(update(registry.version).where(mine).values(state=after, **rest)).rowcount == 0:
             raise Known
+
+
+def _noted(step: Callable[[Connection, Position], tuple[VersionEvent, None]]) -> Change[None]:
+    """A change of a version with its row in the product's history."""
+
+    def change(connection: Connection, position: Position) -> tuple[VersionEvent, None]:
+        event, _ = step(connection, position)
+        note_change(connection, position.index, position.time, event)
+        return event, None
+
+    return change
 
 
 @dataclass(frozen=True)

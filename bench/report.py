@@ -1,4 +1,4 @@
-"""Figures: kept as a list of {name, value, unit, note} in build/bench.json, names stable from release to release."""
+"""Figures: a list of {name, value, unit, note, bar} in build/bench.json, names stable from release to release."""
 
 import json
 import os
@@ -19,6 +19,7 @@ class Figure:
     value: float
     unit: str
     note: str
+    bar: float | None = None  # what it should not exceed, where that was said
 
 
 def write(figures: Sequence[Figure], path: Path) -> None:
@@ -36,8 +37,14 @@ def show(ratios: Sequence[Figure], figures: Sequence[Figure]) -> None:
     titles = ("Ratios, each within the same run", "Figures")
     for title, some in zip(titles, (ratios, figures), strict=True):
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for column in ("name", "value", "unit", "note"):
-            table.add_column(column, justify="right" if column == "value" else "left")
+        for column in ("name", "value", "unit", "bar", "note"):
+            table.add_column(column, justify="right" if column in ("value", "bar") else "left")
         for figure in some:
-            table.add_row(figure.name, f"{figure.value:,.2f}", figure.unit, figure.note)
+            table.add_row(figure.name, f"{figure.value:,.2f}", figure.unit, _bar(figure), figure.note)
         console.print(table)
+
+
+def _bar(figure: Figure) -> str:
+    if figure.bar is None:
+        return ""
+    return f"≤ {figure.bar:g}" if figure.value <= figure.bar else f"MISSED: ≤ {figure.bar:g}"

@@ -12,10 +12,10 @@ from audit.index_search import Day
 from audit.index_terms import from_ms, to_ms
 from audit.search import Found, Hit
 from enclave_api import converters
+from enclave_api.audit_names import WIRE
 from enclave_api.errors import RequestInvalid
 
 # The wire's names of a filter's members, where they differ from the domain's.
-WIRE = {"consent": "consent_id", "subject": "subject_tag"}
 
 
 def search_filter(wire: pb.Filter, tag_of: Callable[[str], str]) -> Filter:

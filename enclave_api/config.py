@@ -13,8 +13,6 @@ from enclave_api.errors import HomeInvalid
 from model_registry.manifest import LEVELS_MAX, explain
 from sandbox.consent import CAPS, Terms
 
-MESSAGE_BYTES_MAX = 2 * 1024 * 1024  # chunks are 1 MiB at most; nothing else comes near
-CHUNK_BYTES_MAX = 1024 * 1024
 GRACE_S = 10.0  # calls in flight at a stop get this long to finish
 
 # The text that `heixia init` writes; the comments are the operator's documentation.

@@ -10,20 +10,18 @@ from heixia.audit.v1 import audit_pb2
 from heixia.catalog.v1 import catalog_pb2
 from heixia.consent.v1 import consent_pb2
 from heixia.precredit.v1 import precredit_pb2
-from heixia.registry.v1 import registry_pb2
 
 from enclave_api.attestation.evidence import Evidence
 from enclave_api.errors import RequestInvalid
 from model_registry.key_epochs import Epoch
-from model_registry.lifecycle import State as VersionState
-from model_registry.version_rows import Version
 from sandbox.calls import Answer
 from sandbox.consent_life import State as ConsentState
 from sandbox.consent_store import ConsentRecord
 from sandbox.decision import LimitRequest
 from sandbox.disclosure import Disclosed
 from sandbox.subject_view import Proof, SubjectConsent, UsePage
-from sandbox.vault.datasets import DatasetStatus, layout_hash
+from sandbox.vault.catalog import layout_hash
+from sandbox.vault.datasets import DatasetStatus
 
 CURRENCY = "CNY"
 SIZE_CLASS_BYTES = 1024  # answers are padded to a multiple of this, whatever the limit
@@ -106,24 +104,6 @@ def limit_response(answer: Answer) -> precredit_pb2.RequestLimitResponse:
     made.limit.units = answer.limit
     made.padding = bytes(target - made.ByteSize() - 3)  # less its tag and two-byte length: it has 140 to 1,200 bytes
     return made
-
-
-def version(domain: Version) -> registry_pb2.Version:
-    """A version."""
-    return registry_pb2.Version(
-        version=domain.version,
-        state=_version_state(domain.state),
-        bundle_hash=domain.bundle_hash,
-        manifest_hash=domain.manifest_hash,
-        submitted_by=domain.submitted_by,
-        submitted_at=timestamp(datetime.fromtimestamp(domain.submitted_at / 1000, UTC)),
-        approved_by=domain.approved_by,
-        reasons=[registry_pb2.Reason(code=r.code, where=r.where, text=r.text) for r in domain.reasons],
-    )
-
-
-def _version_state(state: VersionState) -> registry_pb2.VersionState.ValueType:
-    return registry_pb2.VersionState.Value(f"VERSION_STATE_{state.name}")
 
 
 def consent(domain: ConsentRecord) -> consent_pb2.Consent:
@@ -240,11 +220,6 @@ def evidence(domain: Evidence) -> attestation_pb2.Evidence:
     return attestation_pb2.Evidence(
         claims=domain.claims, format=domain.format, report=domain.report, certificates=domain.certificates
     )
-
-
-def evidence_from(wire: attestation_pb2.Evidence) -> Evidence:
-    """Evidence from the wire; nothing in it is believed before it is verified."""
-    return Evidence(wire.claims, wire.format, wire.report, tuple(wire.certificates))
 
 
 def key_epoch(domain: Epoch) -> attestation_pb2.KeyEpoch:

@@ -29,7 +29,6 @@ CATALOG: dict[str, Line] = {
     "unauthenticated": Line(S.UNAUTHENTICATED, "Present a client certificate of this service's trust domain."),
     "permission_refused": Line(S.PERMISSION_DENIED, "Your role may not call this."),
     "request_invalid": Line(S.INVALID_ARGUMENT, "The request is malformed"),
-    "not_served": Line(S.UNIMPLEMENTED, "Described, not served yet; see docs/status.md."),
     "busy": Line(S.RESOURCE_EXHAUSTED, "Too much is under way at once; nothing was stored, repeat later."),
     "home_invalid": Line(S.FAILED_PRECONDITION, "The home directory cannot be used"),
     "passphrase_wrong": Line(S.FAILED_PRECONDITION, "The root secret does not open"),
@@ -88,6 +87,7 @@ CATALOG: dict[str, Line] = {
     "product_unknown": Line(S.NOT_FOUND, "No such product, or it has no champion yet."),
     "transition_refused": Line(S.FAILED_PRECONDITION, "The version's state does not allow that"),
     "four_eyes_required": Line(S.PERMISSION_DENIED, "Four eyes are required"),
+    "quota_reached": Line(S.RESOURCE_EXHAUSTED, "Your institution keeps as much here as one may; nothing was stored"),
     # consents
     "consent_invalid": Line(S.INVALID_ARGUMENT, "The consent is refused"),
     "consent_unknown": Line(S.NOT_FOUND, "No such consent."),

@@ -5,7 +5,6 @@ HeixiaError
 │   ├── Unauthenticated    no client certificate of this trust domain
 │   ├── PermissionRefused  the role may not call this, or the resource is another organisation's
 │   ├── RequestInvalid     a member is missing, malformed or too large
-│   ├── NotServed          described in the protos, not served yet
 │   ├── EvidenceRefused    (client side) the enclave's evidence does not convince
 │   ├── PolicyInvalid      (client side) an evidence policy says nothing, or something unknown
 │   ├── EvidenceUnreadable (client side) a file of evidence or certificates is none
@@ -44,12 +43,6 @@ class RequestInvalid(CallerError):
     """A request member is missing, malformed or too large."""
 
     code = "request_invalid"
-
-
-class NotServed(CallerError):
-    """Described in the protos, not served yet (docs/status.md)."""
-
-    code = "not_served"
 
 
 class EvidenceRefused(CallerError):

@@ -14,7 +14,6 @@ from heixia.consent.v1 import consent_pb2_grpc
 from heixia.precredit.v1 import precredit_pb2_grpc
 from heixia.registry.v1 import registry_pb2_grpc
 
-from enclave_api.config import MESSAGE_BYTES_MAX
 from enclave_api.errors import AddressTaken, HomeInvalid
 from enclave_api.home import Home
 from enclave_api.interceptors import Doorkeeper
@@ -26,6 +25,7 @@ from enclave_api.servicers.consent import ConsentServicer
 from enclave_api.servicers.precredit import PreCreditServicer
 from enclave_api.servicers.registry import RegistryServicer
 from enclave_api.uploads import Uploads
+from enclave_api.wire_limits import MESSAGE_BYTES_MAX
 
 SERVICES = (
     "heixia.attestation.v1.AttestationService",

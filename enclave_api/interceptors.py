@@ -14,7 +14,7 @@ from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 from audit.errors import HeixiaError, ServiceError
 from enclave_api.access_policy import authorise
 from enclave_api.error_catalog import CODE_KEY, line_of, public_text
-from enclave_api.errors import Busy, NotServed, RequestInvalid, Unauthenticated
+from enclave_api.errors import Busy, RequestInvalid, Unauthenticated
 from enclave_api.identity import Principal, principal_of
 from enclave_api.metrics import Metrics
 
@@ -146,13 +146,3 @@ def _stream_reader(parse: Callable[[bytes], Any] | None) -> Reader:
 
 def _arity(streaming: bool) -> str:
     return "stream" if streaming else "unary"
-
-
-async def not_served(self: Any, request: Any, context: Context) -> Any:
-    """The method of an RPC that is described and not served yet; raises NotServed."""
-    raise NotServed("not served")
-
-
-async def not_served_stream(self: Any, request: Any, context: Context) -> AsyncIterator[Any]:
-    """The same for an RPC that answers with a stream."""
-    yield await not_served(self, request, context)

@@ -2,7 +2,7 @@
 
 HeixiaError
 ├── CallerError
-│   ├── VersionUnknown, ProductUnknown, TransitionRefused, FourEyesRequired
+│   ├── VersionUnknown, ProductUnknown, TransitionRefused, FourEyesRequired, QuotaReached
 └── OwnerError
     ├── SignatureInvalid   a JWS by an institution or authority does not verify
     ├── ManifestInvalid    the manifest's shape or signer
@@ -64,6 +64,12 @@ class FourEyesRequired(CallerError):
     """The submitter may not approve."""
 
     code = "four_eyes_required"
+
+
+class QuotaReached(CallerError):
+    """The institution keeps, or has under way, as much as one may."""
+
+    code = "quota_reached"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ bundle opens only under exactly the fields and levels that its bank signed (docs
 """
 
 import hashlib
+import json
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -182,6 +184,23 @@ def verify_manifest(token: str, keys: KeySet, levels_max: int = LEVELS_MAX) -> M
     if organisation_of(kid) != manifest.institution:
         raise ManifestInvalid("signer", public="signed by another institution than the product's")
     return manifest
+
+
+def payload_of(token: str) -> bytes:
+    """What a manifest JWS signs, its signature not looked at; raises ManifestInvalid where there is no such part."""
+    try:
+        payload = token.split(".")[1]
+        return urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    except (IndexError, ValueError) as error:
+        raise ManifestInvalid("JWS", public="no compact JWS") from error
+
+
+def departments_of(token: str) -> frozenset[str]:
+    """The departments whose data a version reads, from a JWS that was verified when it came; raises ManifestInvalid."""
+    try:
+        return frozenset(field["name"].partition(".")[0] for field in json.loads(payload_of(token))["fields"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ManifestInvalid("stored manifest", public="its fields cannot be read") from error
 
 
 def manifest_hash(token: str) -> bytes:

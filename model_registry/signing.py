@@ -93,6 +93,14 @@ def thumbprint(key: SigningKey) -> str:
     return key.thumbprint()
 
 
+def key_of(token: str) -> str:
+    """The name of the key that a compact JWS says it is signed with, nothing verified; "" where it says none."""
+    try:
+        return str(json.loads(_decode(token.partition(".")[0])).get("kid", ""))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+
+
 def verify_compact(token: str, keys: KeySet, typ: str) -> tuple[bytes, str]:
     """Checks a compact JWS.
 

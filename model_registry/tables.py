@@ -25,6 +25,9 @@ version = Table(
     Column("state", String, nullable=False),
     Column("manifest_jws", Text, nullable=False),
     Column("bundle_hash", String(64), nullable=False),
+    Column("model_hash", String(64), nullable=False),  # this and the next as the log names them
+    Column("rules_hash", String(64), nullable=False),
+    Column("model_of", String),  # the version whose bundle holds the model; none = its own does
     Column("submitted_by", String, nullable=False),
     Column("submitted_at", BigInteger, nullable=False),  # Unix milliseconds
     Column("approved_by", String),
@@ -32,6 +35,8 @@ version = Table(
         "reasons", LargeBinary, nullable=False
     ),  # sealed JSON list of {code, where, text}: it quotes model and rules
     UniqueConstraint("product", "number"),
+    Index("version_by_institution", "institution", "submitted_at"),
+    Index("version_by_model", "model_of"),
 )
 
 # Apart from `version`, so that listing versions never touches megabytes.
@@ -81,4 +86,19 @@ promotion = Table(
     Column("version", String, ForeignKey("version.version"), nullable=False),
     Column("at", BigInteger, nullable=False),  # Unix milliseconds
     Index("promotion_by_product", "product", "idx"),
+)
+
+# Every change of every version: the product's history, written with each entry about a version.
+version_change = Table(
+    "version_change",
+    metadata,
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("product", String, nullable=False),
+    Column("version", String, ForeignKey("version.version"), nullable=False),
+    Column("kind", String, nullable=False),  # of the entry
+    Column("by", String, nullable=False),  # who; empty = the inspection
+    Column("why", String, nullable=False),  # the code of a refusal, the reason of a suspension
+    Column("at", BigInteger, nullable=False),  # Unix milliseconds
+    Index("version_change_by_product", "product", "idx"),
+    Index("version_change_by_version", "version", "idx"),
 )

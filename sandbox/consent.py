@@ -32,8 +32,8 @@ from sandbox.errors import (
     ConsentProductMismatch,
     ConsentSubjectMismatch,
 )
+from sandbox.vault.moments import FOREVER_MS
 from sandbox.vault.subject import parse_subject
-from sandbox.vault.vault import FOREVER_MS
 
 TYP = "heixia-consent+jws"
 CONSENT_BYTES_MAX = 131_072  # 1,600 field names of 40 bytes in base64, with room

@@ -32,7 +32,7 @@ from audit.errors import CallerError, HeixiaError, OwnerError
 from audit.event import Decision
 from audit.ledger import Ledger, Position
 from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
-from model_registry.errors import ProductUnknown
+from model_registry.errors import ProductUnknown, VersionUnknown
 from model_registry.version_rows import champion_of, is_suspended
 from sandbox import calls
 from sandbox.calls import Answer, CallKey, Kept, Known
@@ -154,12 +154,17 @@ class Decider:
             consent, record = self._consent(self.reader, request, known, tag)
             # (3) Champion, fields, datasets.
             name = self._champion(self.reader, request.product, known)
-            version = await self._ready(name)
-            payable = self._check_data(version, consent, tag)
-            # (4) Join.
-            joined = self._join(consent, version, tag, payable)
-            # (5) Score, (6) gate.
-            limit = snap(await self._score(version, joined), version.manifest.levels)
+            try:
+                version = await self._ready(name)
+                payable = self._check_data(version, consent, tag)
+                # (4) Join.
+                joined = self._join(consent, version, tag, payable)
+                # (5) Score, (6) gate.
+                limit = snap(await self._score(version, joined), version.manifest.levels)
+            except JailUnavailable:
+                if champion_of(self.reader, request.product) == name:
+                    raise
+                continue  # replaced and retired meanwhile: once more, through the new champion
             # (7) Commit.
             read = _told(version, joined.versions)
             try:
@@ -203,7 +208,7 @@ class Decider:
     async def _ready(self, name: str) -> ReadyVersion:
         try:
             return await self.versions.ready(name)
-        except OwnerError as error:  # the institution's affair, none of the application's
+        except (OwnerError, VersionUnknown) as error:  # the institution's affair, none of the application's
             raise JailUnavailable(f"the champion does not load: {error.code}") from error
 
     def _check_data(self, version: ReadyVersion, consent: Consent, tag: str) -> bool:

@@ -37,25 +37,30 @@ def plain_errors(hint: str = "") -> Iterator[None]:
     Args:
         hint: added where the service gave no answer.
     """
-    from enclave_api.client.connection import Refused
-    from enclave_api.error_catalog import public_text
-    from enclave_api.errors import ConnectionFailed
-
     try:
         yield
-    except Refused as error:
-        unanswered = hint if error.status == "UNAVAILABLE" else ""
-        fail(error.code, "; ".join(part for part in (error.public, unanswered) if part))
-    except ConnectionFailed as error:
-        fail(error.code, "; ".join(part for part in (public_text(error), hint) if part))
     except BrokenPipeError:
         raise  # whoever read has enough (`| head`): the command ends without a word
     except OSError as error:
         fail("file_unusable", f"{error.filename}: {error.strerror}")
     except HeixiaError as error:
-        text = public_text(error)
-        # On one's own machine the detail is one's own: the catalogue's text alone would not say where.
-        fail(error.code, text if error.public else f"{text.rstrip('.')}: {error}" if str(error) else text)
+        fail(error.code, _words(error, hint))
+
+
+def _words(error: HeixiaError, hint: str) -> str:
+    # Imported where there is an error: a command that has none need not wait for gRPC.
+    from enclave_api.client.connection import Refused
+    from enclave_api.error_catalog import public_text
+    from enclave_api.errors import ConnectionFailed
+
+    if isinstance(error, Refused):
+        unanswered = hint if error.status == "UNAVAILABLE" else ""
+        return "; ".join(part for part in (error.public, unanswered) if part)
+    text = public_text(error)
+    if isinstance(error, ConnectionFailed):
+        return "; ".join(part for part in (text, hint) if part)
+    # On one's own machine the detail is one's own: the catalogue's text alone would not say where.
+    return text if error.public else f"{text.rstrip('.')}: {error}" if str(error) else text
 
 
 def fail(code: str, text: str) -> NoReturn:

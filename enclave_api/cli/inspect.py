@@ -3,7 +3,6 @@
 The files are read here and parsed in walled processes alone, one for each file.
 """
 
-import asyncio
 import base64
 import binascii
 import json
@@ -43,6 +42,8 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Say what the enclave would say of ONNX models, and why: offline, behind the same walls; exit 0 = all admitted."""
+    import asyncio
+
     with plain_errors():
         against = read_against(manifest) if manifest is not None else Against()
         if not asyncio.run(_inspect_all(models, against, as_json)):

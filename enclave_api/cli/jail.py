@@ -1,6 +1,5 @@
 """For operators and auditors: which walls this machine has, and what a program can do behind them. No server needed."""
 
-import asyncio
 import base64
 import os
 from collections.abc import Mapping
@@ -73,6 +72,8 @@ def _behind_walls(
     drill: tuple[bytes, bytes] | None = None, accept_weak: bool = False
 ) -> tuple[Mapping[str, dict[str, object]], "DrillResult | None"]:
     """The walls' report and what came of the drill (source, request), which is not run where a wall is missing."""
+    import asyncio
+
     from sandbox.jail.pool import JailPool
     from sandbox.jail.required import missing
     from sandbox.jail.settings import JailSettings

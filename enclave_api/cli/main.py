@@ -1,27 +1,60 @@
 """`heixia`: the command line. Every command says what it does with --help; most speak --json."""
 
-import typer
+from collections.abc import Mapping
 
-from enclave_api.cli import audit, bank, consent, demo, jail, keys, operate, request, steward, subject, witness
+from enclave_api.cli.lazy import LazyGroup, Part, plain_app
 
-app = typer.Typer(
+# (name, module, attribute, the first sentence of its own help)
+_TABLE = (
+    ("init", "operate", "init", "Make a home: root secret, database, development CA, a certificate for each role."),
+    ("serve", "operate", "serve", "Serve until SIGTERM or Ctrl-C; calls in flight are finished first."),
+    ("cert", "operate", "cert", "Issue a development certificate; to banks and authorities a signing key too."),
+    ("data", "operate", "data", "Make up companies: one table for each dataset, to load with `heixia steward load`."),
+    ("version", "operate", "version", "Print the version."),
+    ("bank", "bank", "app", "Banks: verify the enclave, seal and version models."),
+    ("steward", "steward", "app", "Department stewards: describe, load and stop data."),
+    ("consent", "consent", "app", "Consent authorities: grant, show, pause, resume, revoke."),
+    (
+        "subject",
+        "subject",
+        "app",
+        "Companies, and authorities for them: who used data, consents, receipts, erasure.",
+    ),
+    ("request", "request", "request", "Ask for a company's pre-approved limit."),
+    ("verify", "request", "verify", "Verify a receipt offline: claims, limit, place in the log, who signed the log."),
+    ("audit", "audit", "app", "Auditors: read and verify the log."),
+    (
+        "witness",
+        "witness",
+        "witness",
+        "Cosign a log's checkpoints until SIGTERM or Ctrl-C: those that extend the last.",
+    ),
+    ("jail", "jail", "app", "Measure and try the walls of this machine; no server or home needed."),
+    ("keys", "keys", "app", "Operators: the keys that banks seal to: list, rotate."),
+    ("demo", "demo", "demo", "Play the whole story in six acts, with real processes, keys, models and proofs."),
+)
+
+PARTS: Mapping[str, Part] = {
+    name: Part(f"enclave_api.cli.{module}", attribute, sentence) for name, module, attribute, sentence in _TABLE
+}
+
+
+class _Heixia(LazyGroup):
+    parts = PARTS
+
+
+app = plain_app(
     name="heixia",
+    cls=_Heixia,
     help="Sealed room where banks' encrypted credit models meet consented government data; one number leaves.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 120},
 )
-operate.add_to(app)
-app.add_typer(bank.app, name="bank")
-app.add_typer(steward.app, name="steward")
-app.add_typer(consent.app, name="consent")
-app.add_typer(subject.app, name="subject")
-request.add_to(app)
-app.add_typer(audit.app, name="audit")
-app.command("witness")(witness.witness)
-app.add_typer(jail.app, name="jail")
-app.add_typer(keys.app, name="keys")
-app.command("demo")(demo.demo)
+
+
+@app.callback()
+def _root() -> None:
+    pass
 
 
 def main() -> None:

@@ -91,6 +91,14 @@ def read_offer(path: Path, fields_of: FieldsOf) -> tuple[Converted, Offer, list[
     return Converted(model, fields, inputs, output), offer, samples
 
 
+def read_samples(path: Path) -> list[Sample]:
+    """Reads parity samples, a JSON object a line; raises ManifestInvalid."""
+    try:
+        return [_sample(json.loads(line)) for line in path.read_text().splitlines()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestInvalid("samples", public=f"{path.name}: no samples, one JSON object a line") from error
+
+
 def write_offer(folder: Path, model: Converted, offer: Offer, samples: Sequence[Sample]) -> Path:
     """Writes offer.yaml, model.onnx, rules.yaml and samples.jsonl; returns the path of offer.yaml.
 

@@ -1,6 +1,5 @@
 """For operators: make a home, issue development certificates, serve, make up data."""
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,15 +36,6 @@ WARM_NOTICE = """\
   one company into another's answer. Evidence, receipts say so; clients refuse.
   进程复用：一个进程服务多次调用，证明与凭证均如实标注，客户端默认拒绝。
 ================================================================================"""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds init, serve, cert, data."""
-    app.command("init")(init)
-    app.command("serve")(serve)
-    app.command("cert")(cert)
-    app.command("data")(data)
-    app.command("version")(version)
 
 
 def version() -> None:
@@ -113,6 +103,8 @@ def serve(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; calls in flight are finished first."""
+    import asyncio
+
     from enclave_api import app
     from enclave_api.attestation.evidence import SIMULATED, EnclaveFacts
     from enclave_api.home import Home
@@ -160,7 +152,10 @@ def cert(
     person: Annotated[str, typer.Argument(help="Person, where one matters (banks: four eyes).")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Issue a development certificate; banks and authorities also get a signing key, trusted from the next start on."""
+    """Issue a development certificate; to banks and authorities a signing key too.
+
+    The server trusts that key from its next start on.
+    """
     from enclave_api.app import utc_now
     from enclave_api.errors import Unauthenticated
     from enclave_api.home import Home, issue_client
@@ -189,7 +184,7 @@ def data(
     form: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
     catalog: Annotated[Path | None, typer.Option(help="Catalogue; default: the built-in one.")] = None,
 ) -> None:
-    """Make up companies: one table for each dataset of the catalogue, to load with `heixia steward load`."""
+    """Make up companies: one table for each dataset, to load with `heixia steward load`."""
     from rich.progress import track
 
     from enclave_api.errors import FolderNotEmpty

@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from audit.receipt import Receipt, Step
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds request and verify."""
-    app.command("request")(request)
-    app.command("verify")(verify)
-
-
 def request(
     as_: AsOption,
     subject: Annotated[str, typer.Argument(help="uscc:<18 characters>")],
@@ -98,7 +92,7 @@ def verify(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a receipt offline: what was claimed, the limit, the place in the log, who signed the log.
+    """Verify a receipt offline: claims, limit, place in the log, who signed the log.
 
     An answer does not wait for witnesses, so its receipt has the log's signature alone. With --log it is proved under
     the log's checkpoint of today, which they have cosigned; so does the same request, repeated.

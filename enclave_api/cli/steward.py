@@ -113,3 +113,33 @@ def resume(
 
     with plain_errors(), Steward.connect(server, as_) as client:
         show({"resumed": client.resume(dataset, reason).name}, False)
+
+
+@app.command("suspend-version")
+def suspend_version(
+    as_: AsOption,
+    version: Annotated[
+        str, typer.Argument(help="A bank's version that reads your department's data, as the log names it.")
+    ],
+    reason: Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")] = "steward-decision",
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Stop a version that reads your department's data, at once; `suspend` stops a dataset for all."""
+    from enclave_api.client.steward import Steward
+
+    with plain_errors(), Steward.connect(server, as_) as client:
+        show({"held back by": ", ".join(client.suspend_version(version, reason))}, False)
+
+
+@app.command("resume-version")
+def resume_version(
+    as_: AsOption,
+    version: Annotated[str, typer.Argument(help="A version that your department stopped.")],
+    reason: Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")] = "steward-decision",
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Lift your department's stop of a version; others' stay."""
+    from enclave_api.client.steward import Steward
+
+    with plain_errors(), Steward.connect(server, as_) as client:
+        show({"held back by": ", ".join(client.resume_version(version, reason)) or "nobody"}, False)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from enclave_api.client.subject import Disclosure, Subject, Use
 
 app = typer.Typer(
-    help="Companies, and authorities acting for them: who used my data, consents, receipts, erasure.",
+    help="Companies, and authorities for them: who used data, consents, receipts, erasure.",
     no_args_is_help=True,
 )
 

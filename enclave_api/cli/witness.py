@@ -20,8 +20,9 @@ def witness(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     as_json: JsonOption = False,
 ) -> None:
-    """Cosign a log's checkpoints (C2SP tlog-witness) until SIGTERM or Ctrl-C: only what extends what was cosigned.
+    """Cosign a log's checkpoints until SIGTERM or Ctrl-C: those that extend the last.
 
+    It speaks C2SP tlog-witness.
     The line `policy` is for the log's operator, whose log.policy names its witnesses. The ML-DSA-44 key may stand there
     in place of the other: its cosignatures hold when quantum computers come, and take 3.3 kB each.
     """

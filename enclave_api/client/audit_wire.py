@@ -14,7 +14,7 @@ from audit.index_search import Day
 from audit.index_terms import FIELDS
 from audit.note import head_of
 from audit.source import TILE_BYTES_MAX, FolderSource
-from enclave_api.audit_converters import WIRE
+from enclave_api.audit_names import WIRE
 
 
 def wire_filter(wanted: Filter, subject: str = "") -> pb.Filter:

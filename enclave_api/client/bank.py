@@ -20,15 +20,16 @@ from heixia.registry.v1 import registry_pb2 as pb
 from heixia.registry.v1 import registry_pb2_grpc
 
 from audit.event import format_time
-from enclave_api import converters
 from enclave_api.attestation.evidence import NONCE_BYTES, Evidence
 from enclave_api.attestation.hardware import Material
 from enclave_api.attestation.policy import Policy
 from enclave_api.attestation.verify import Verdict, verify_evidence
-from enclave_api.client.connection import UPLOAD_TIMEOUT_S, Client
+from enclave_api.client.connection import UPLOAD_TIMEOUT_S
+from enclave_api.client.new_rules import NewRules, declared
 from enclave_api.client.server_certificate import key_hash
-from enclave_api.config import CHUNK_BYTES_MAX
+from enclave_api.client.version_life import VersionLife
 from enclave_api.errors import ConnectionFailed, EvidenceRefused
+from enclave_api.wire_limits import CHUNK_BYTES_MAX
 from model_registry.bundle import RecipientKey, Sample, SealedBundle, digests_of, encode_content, seal_bundle
 from model_registry.convert import Converted, FieldSpec
 from model_registry.manifest import Manifest, make_manifest, sign_manifest
@@ -75,7 +76,7 @@ def own_limits(offer: Offer, fields: Sequence[FieldSpec]) -> Callable[[Row, floa
     Raises:
         RulesInvalid: the rules do not compile.
     """
-    rules = compile_rules(offer.rules.encode(), {f.name: f.type for f in fields}, {f.name: f.codes for f in fields})
+    rules = compile_rules(offer.rules.encode(), _kinds(fields), _codes(fields))
     numbers = {f.name for f in fields if f.type == "number"}
 
     def limit(row: Row, score: float) -> int:
@@ -85,6 +86,14 @@ def own_limits(offer: Offer, fields: Sequence[FieldSpec]) -> Callable[[Row, floa
         return snap(0.0 if amount is None else amount, offer.levels)
 
     return limit
+
+
+def _kinds(fields: Sequence[FieldSpec]) -> dict[str, str]:
+    return {field.name: field.type for field in fields}
+
+
+def _codes(fields: Sequence[FieldSpec]) -> dict[str, Sequence[str]]:
+    return {field.name: field.codes for field in fields}
 
 
 def vector_of(fields: Sequence[FieldSpec], row: Row) -> tuple[float, ...]:
@@ -98,7 +107,7 @@ def _number(field: FieldSpec, value: float | int | bool | str | None) -> float:
     return float(field.codes.index(value)) if isinstance(value, str) else float(value)
 
 
-class Bank(Client):
+class Bank(VersionLife):
     """A person of an institution."""
 
     def verify_enclave(
@@ -132,7 +141,7 @@ class Bank(Client):
                 raise
             reason = "TLS key = connection: the server's certificate changed between the handshake and the channel"
             raise EvidenceRefused("pinned", public=reason) from error
-        return Asked(converters.evidence_from(answer.evidence), nonce, key_hash(certificate))
+        return Asked(_evidence(answer.evidence), nonce, key_hash(certificate))
 
     def fields(self, names: Sequence[str]) -> list[FieldSpec]:
         """What the catalogue says of the named fields; raises Refused where there is none."""
@@ -165,8 +174,7 @@ class Bank(Client):
             ManifestInvalid, RulesInvalid, RulesCaseFailed, BundleInvalid: before anything is sent.
         """
         rules = offer.rules.encode()
-        kinds, codes = {f.name: f.type for f in model.fields}, {f.name: f.codes for f in model.fields}
-        check_rules(rules, kinds, codes, lambda yuan: snap(yuan, offer.levels))
+        check_rules(rules, _kinds(model.fields), _codes(model.fields), lambda yuan: snap(yuan, offer.levels))
         content = encode_content(model.onnx, rules, samples)
         manifest = draft_manifest(model, offer, recipient, content, evidence_policy)
         return seal_bundle(content, sign_manifest(manifest, self.credentials.signing_key()), [recipient])
@@ -176,41 +184,32 @@ class Bank(Client):
         stub = registry_pb2_grpc.RegistryServiceStub(self.channel)
         return self.call(stub.SubmitVersion, _parts(bundle), UPLOAD_TIMEOUT_S).version
 
-    def approve(self, version: str) -> pb.Version:
-        """Approves a version that a colleague submitted."""
-        return self.call(self._stub.ApproveVersion, pb.ApproveVersionRequest(version=version)).version
+    def replace_rules(self, version: str, new: NewRules, recipient: RecipientKey) -> pb.Version:
+        """Seals new rules for a version's model and submits them as the product's next version, to be approved as any.
 
-    def promote(self, version: str) -> pb.Version:
-        """Makes an approved version champion."""
-        return self.call(self._stub.PromoteVersion, pb.PromoteVersionRequest(version=version)).version
+        Args:
+            version: whose model they are for, `<institution>/<product>@<n>`.
+            new: the rules, and what else changes.
+            recipient: the enclave's key.
 
-    def rollback(self, product: str) -> pb.Version:
-        """Makes the champion before this one champion again."""
-        return self.call(self._stub.RollbackProduct, pb.RollbackProductRequest(product=product)).version
+        Raises:
+            RulesInvalid, RulesCaseFailed, ManifestInvalid, SignatureInvalid, BundleInvalid: before anything is sent.
+            Refused: with the reasons.
+        """
+        told = self.call(self._stub.GetVersion, pb.GetVersionRequest(version=version))
+        key = self.credentials.signing_key()
+        before = declared(told.manifest_jws, version, key)
+        fields = self.fields(before.field_names)
+        kinds, codes, levels = _kinds(fields), _codes(fields), new.levels or before.levels
+        check_rules(new.rules.encode(), kinds, codes, lambda yuan: snap(yuan, levels))
+        bundle = seal_bundle(new.content(), sign_manifest(new.manifest(before, recipient), key), [recipient])
+        request = pb.ReplaceRulesRequest(version=version, header=_header(bundle), ciphertext=bundle.ciphertext)
+        return self.call(self._stub.ReplaceRules, request, UPLOAD_TIMEOUT_S).version
 
-    def suspend(self, version: str, reason: str) -> pb.Version:
-        """Stops a version at once."""
-        return self.call(self._stub.SuspendVersion, pb.SuspendVersionRequest(version=version, reason=reason)).version
 
-    def resume(self, version: str, reason: str) -> pb.Version:
-        """Lifts the institution's own suspension."""
-        return self.call(self._stub.ResumeVersion, pb.ResumeVersionRequest(version=version, reason=reason)).version
-
-    def retire(self, version: str) -> pb.Version:
-        """Ends a version."""
-        return self.call(self._stub.RetireVersion, pb.RetireVersionRequest(version=version)).version
-
-    def version(self, version: str) -> pb.Version:
-        """One version, with the reasons where it was refused."""
-        return self.call(self._stub.GetVersion, pb.GetVersionRequest(version=version)).version
-
-    def versions(self, product: str) -> list[pb.Version]:
-        """A product's versions, oldest first."""
-        return list(self.call(self._stub.ListVersions, pb.ListVersionsRequest(product=product)).versions)
-
-    @property
-    def _stub(self) -> registry_pb2_grpc.RegistryServiceStub:
-        return registry_pb2_grpc.RegistryServiceStub(self.channel)
+def _evidence(wire: attestation_pb2.Evidence) -> Evidence:
+    """Evidence from the wire; nothing in it is believed before it is verified."""
+    return Evidence(wire.claims, wire.format, wire.report, tuple(wire.certificates))
 
 
 def draft_manifest(
@@ -235,9 +234,12 @@ def draft_manifest(
 
 
 def _parts(bundle: SealedBundle) -> Iterator[pb.SubmitVersionRequest]:
-    header = pb.BundleHeader(
-        manifest_jws=bundle.manifest_jws, sealed_keys=bundle.sealed_keys, ciphertext_bytes=len(bundle.ciphertext)
-    )
-    yield pb.SubmitVersionRequest(header=header)
+    yield pb.SubmitVersionRequest(header=_header(bundle))
     for start in range(0, len(bundle.ciphertext), CHUNK_BYTES_MAX):
         yield pb.SubmitVersionRequest(chunk=bundle.ciphertext[start : start + CHUNK_BYTES_MAX])
+
+
+def _header(bundle: SealedBundle) -> pb.BundleHeader:
+    return pb.BundleHeader(
+        manifest_jws=bundle.manifest_jws, sealed_keys=bundle.sealed_keys, ciphertext_bytes=len(bundle.ciphertext)
+    )

@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import grpc
 
 from audit.errors import HeixiaError
 from enclave_api.client.server_certificate import as_pem, take_certificate
-from enclave_api.config import MESSAGE_BYTES_MAX
 from enclave_api.error_catalog import CODE_KEY
 from enclave_api.errors import ConnectionFailed, CredentialsMissing
-from model_registry.signing import SigningKey, load_signing_key
+from enclave_api.wire_limits import MESSAGE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from model_registry.signing import SigningKey
 
 CALL_TIMEOUT_S = 30.0
 UPLOAD_TIMEOUT_S = 300.0  # inspection of a large model included
@@ -59,8 +61,10 @@ class Credentials:
             server, grpc.ssl_channel_credentials(as_pem(only) if only else ca, key, cert), limits
         )
 
-    def signing_key(self) -> SigningKey:
+    def signing_key(self) -> "SigningKey":
         """The private signing key; raises CredentialsMissing, SignatureInvalid."""
+        from model_registry.signing import load_signing_key  # few commands sign
+
         try:
             return load_signing_key((self.folder / "signing.jwk").read_text())
         except OSError as error:

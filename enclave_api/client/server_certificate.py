@@ -10,10 +10,6 @@ import socket
 import ssl
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from enclave_api.errors import ConnectionFailed, CredentialsMissing
 
 HANDSHAKE_TIMEOUT_S = 10.0  # of connecting, and again of the whole handshake; the latter takes milliseconds
@@ -54,6 +50,10 @@ def key_hash(certificate: bytes) -> str:
 
     Raises ConnectionFailed for a certificate whose key is of an unknown kind.
     """
+    from cryptography import x509  # what takes no evidence starts without it
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
     except (ValueError, UnsupportedAlgorithm) as error:

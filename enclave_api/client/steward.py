@@ -6,11 +6,11 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from heixia.catalog.v1 import catalog_pb2 as pb
 from heixia.catalog.v1 import catalog_pb2_grpc
+from heixia.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from enclave_api.client.connection import UPLOAD_TIMEOUT_S, Client
-from enclave_api.config import CHUNK_BYTES_MAX
-from sandbox.vault.catalog import Dataset
-from sandbox.vault.datasets import layout_hash
+from enclave_api.wire_limits import CHUNK_BYTES_MAX
+from sandbox.vault.catalog import Dataset, layout_hash
 
 Progress = Callable[[int], None]
 
@@ -54,6 +54,18 @@ class Steward(Client):
     def resume(self, name: str, reason: str) -> pb.Dataset:
         """Lifts the stop."""
         return self.call(self._stub.ResumeDataset, pb.ResumeDatasetRequest(name=name, reason=reason)).dataset
+
+    def suspend_version(self, version: str, reason: str) -> list[str]:
+        """Stops a version that reads the department's data; returns all who hold it back, as `role/organisation`."""
+        stub = registry_pb2_grpc.RegistryServiceStub(self.channel)
+        request = registry_pb2.SuspendVersionRequest(version=version, reason=reason)
+        return list(self.call(stub.SuspendVersion, request).version.suspended_by)
+
+    def resume_version(self, version: str, reason: str) -> list[str]:
+        """Lifts the department's stop of a version; returns who still holds it back."""
+        stub = registry_pb2_grpc.RegistryServiceStub(self.channel)
+        request = registry_pb2.ResumeVersionRequest(version=version, reason=reason)
+        return list(self.call(stub.ResumeVersion, request).version.suspended_by)
 
     @property
     def _stub(self) -> catalog_pb2_grpc.CatalogServiceStub:

@@ -18,9 +18,9 @@ from audit.source import LogSource
 from audit.tiles import Tile
 from enclave_api import audit_converters, converters
 from enclave_api.audit_desk import AuditDesk
-from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import Busy, RequestInvalid
 from enclave_api.interceptors import Context, caller
+from enclave_api.wire_limits import CHUNK_BYTES_MAX
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1000

@@ -9,10 +9,10 @@ from heixia.catalog.v1 import catalog_pb2 as pb
 from heixia.catalog.v1 import catalog_pb2_grpc as rpc
 
 from enclave_api import converters
-from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import RequestInvalid
 from enclave_api.interceptors import Context, caller
 from enclave_api.uploads import Uploads, timed
+from enclave_api.wire_limits import CHUNK_BYTES_MAX
 from sandbox.vault.datasets import Datasets, DatasetStatus
 
 

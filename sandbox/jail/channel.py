@@ -30,7 +30,7 @@ REASONS_MAX = 50  # a report is read by people
 REPORT_BYTES_MAX = 262_144  # 50 reasons of at most 600 printable characters and a code, and as much of facts
 LOAD_BYTES_MAX = 96 * 2**20  # a 64 MiB model, parity samples and rules beside it
 HEADER = struct.Struct("<cI")
-_PARTS = struct.Struct("<II")
+_PARTS = struct.Struct("<III")
 OPEN = b"O"  # to the zygote, with the descriptor of a new template
 HELLO, LOAD, DRILL, PROBE, REPORT, FORK, FORK_NOW, FORK_WARM = b"H", b"L", b"X", b"P", b"A", b"F", b"N", b"W"
 MISSING_BYTES_MAX = 1024  # names of walls that could not be built, after READY and in HELLO
@@ -83,16 +83,19 @@ def send_frame(channel: int, kind: bytes, body: bytes) -> None:
         data = data[os.write(channel, data) :]
 
 
-def join_program(manifest: bytes, content: bytes, codes: bytes) -> bytes:
-    """The body of a LOAD frame."""
-    return _PARTS.pack(len(manifest), len(codes)) + manifest + codes + content
+def join_program(manifest: bytes, content: bytes, codes: bytes, base: bytes = b"") -> bytes:
+    """The body of a LOAD frame; `base` is the content that holds the model where `content` does not."""
+    return _PARTS.pack(len(manifest), len(codes), len(content)) + manifest + codes + content + base
 
 
-def split_program(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """(manifest, content, codes) of a LOAD frame, as the server made it."""
-    manifest, codes = _PARTS.unpack_from(body)
-    at = _PARTS.size
-    return body[at : at + manifest], body[at + manifest + codes :], body[at + manifest : at + manifest + codes]
+def split_program(body: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """(manifest, content, codes, base) of a LOAD frame, as the server made it."""
+    *sizes, content = _PARTS.unpack_from(body)
+    parts, at = [], _PARTS.size
+    for size in (*sizes, content):
+        parts.append(body[at : at + size])
+        at += size
+    return parts[0], parts[2], parts[1], body[at:]
 
 
 def encode_missing(report: Mapping[str, Mapping[str, object]]) -> bytes:

@@ -32,16 +32,18 @@ class Program:
         manifest: the manifest's canonical JSON; empty = judge the model by itself (`inspect` alone).
         content: serialised BundleContent, in the clear; stays in the server's memory while the version is loaded.
         codes: full field name → code list, for the manifest's category fields.
+        base: serialised BundleContent whose model `content` goes with, where it has none of its own.
     """
 
     manifest: bytes
     content: bytes
     codes: Mapping[str, tuple[str, ...]]
+    base: bytes = b""
 
     def frame(self) -> bytes:
         """The program as a template receives it."""
         codes = {name: list(values) for name, values in self.codes.items()}
-        return channel.join_program(self.manifest, self.content, json.dumps(codes).encode())
+        return channel.join_program(self.manifest, self.content, json.dumps(codes).encode(), self.base)
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,10 @@ class JailPool:
         """Whether calls for `key` can be answered (its template may have to be loaded again first)."""
         return key in self._programs
 
+    async def warm(self, key: str) -> None:
+        """Have a loaded program's template at hand, loaded again where memory was short; raises JailUnavailable."""
+        await self._template(key)
+
     async def score(self, key: str, vector: bytes) -> ScoreAnswer:
         """Score one vector in a fresh one-shot. Never raises for what a model does.
 
@@ -196,12 +202,12 @@ class JailPool:
             template.kill()
 
     async def unload(self, key: str) -> None:
-        """Forget a program and end its template; unknown keys are fine."""
+        """Forget a program and end its template when the calls it has begun are answered; unknown keys are fine."""
         self._programs.pop(key, None)
         self._loading.pop(key, None)
         template = self._templates.pop(key, None)
         if template is not None:
-            template.kill()
+            template.retire()
 
     async def close(self) -> None:
         """End every walled process; the pool cannot be used again."""

@@ -118,8 +118,8 @@ def _load(kind: bytes, body: bytes, report: walls.WallReport, facts: dict[str, A
 
 
 def _load_model(body: bytes, facts: dict[str, Any]) -> Loaded:
-    manifest, content, codes = channel.split_program(body)
-    scorer = Scorer.load(manifest, content, json.loads(codes), facts)
+    manifest, content, codes, base = channel.split_program(body)
+    scorer = Scorer.load(manifest, content, json.loads(codes), facts, base)
 
     def answer(request: bytes) -> bytes:
         status, value = scorer.limit(request)

@@ -51,6 +51,7 @@ class Scorer:
         content: bytes,
         codes: Mapping[str, Sequence[str]],
         facts: dict[str, Any] | None = None,
+        base: bytes = b"",
     ) -> Self:
         """Admit and load a bundle's content.
 
@@ -61,16 +62,14 @@ class Scorer:
             content: serialised heixia.registry.v1.BundleContent, a stranger's bytes.
             codes: full field name → code list, for the manifest's category fields.
             facts: filled with what is learnt of the model, also where it is refused.
+            base: the content that holds the model, where `content` holds rules and samples alone.
 
         Raises:
             ModelRefused: with every reason of the step that failed.
         """
         facts = {} if facts is None else facts
         declared = parse_contract(manifest, codes) if manifest else None  # (1)
-        try:
-            bundle = bundle_pb2.BundleContent.FromString(content)  # (2)
-        except DecodeError:
-            raise _refused("content_invalid", "bundle", "the content is not a BundleContent message") from None
+        bundle = _merged(content, base)  # (2)
         if declared is not None:
             _check_digests(bundle, declared)
         admission = admit(bundle.model, declared.view if declared is not None else None)  # (3)
@@ -221,6 +220,19 @@ def _check_measured(run_cpu_us: float, memory_bytes: int) -> None:
     if memory_bytes > MEMORY_BYTES_MAX:
         text = f"loaded it takes {memory_bytes} bytes, the bound is {MEMORY_BYTES_MAX}; shrink it"
         raise _refused("model_too_heavy", "model", text)
+
+
+def _merged(content: bytes, base: bytes) -> bundle_pb2.BundleContent:
+    """A bundle's content; one of rules alone with the model of another. The digests say whether it is the right one."""
+    try:
+        bundle = bundle_pb2.BundleContent.FromString(content)
+        if base and bundle.model:
+            raise _refused("content_invalid", "model", "rules that are replaced alone come without a model")
+        if base:
+            bundle.model = bundle_pb2.BundleContent.FromString(base).model
+    except DecodeError:
+        raise _refused("content_invalid", "bundle", "the content is not a BundleContent message") from None
+    return bundle
 
 
 def _check_digests(bundle: bundle_pb2.BundleContent, contract: Contract) -> None:

@@ -30,9 +30,11 @@ TEXTS: Final = {
     "version_owner": "the version, or who acted, is another institution's",
     "version_transition": "the version's state does not allow this change",
     "version_self_approved": "the version was approved by who submitted it",
+    "version_base": "the model of the rules is of no version of that product whose bundle was kept",
     "version_previous": "the version took another's place than the champion's",
     "version_champion": "the version was the champion, which cannot be retired",
     "version_switch": "who acted held the version back already, or did not hold it back",
+    "version_steward": "the department that held the version back, or let it go, has no data that it reads",
     "not_champion": "the version was not its product's champion",
     "version_suspended": "the version was suspended",
     "version_unapproved": "the version was not approved, or was retired",
@@ -59,6 +61,7 @@ TEXTS: Final = {
 }
 
 UNJUDGED: Final = (
+    "without a home's manifests, whether a department that stopped a version has data that it reads: not in the log",
     "whether the datasets of a decision were open: a decision does not name them",
     "whether the consented fields cover what the version read: the log has only a hash of each",
     "whether a free answer met the very records of the first one, and whether a budget was exceeded: not in the log",

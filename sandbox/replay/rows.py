@@ -15,8 +15,10 @@ from sqlalchemy import Connection
 from audit.event import Decision
 from audit.findings import Findings
 from audit.prepared import driver
-from model_registry.lifecycle import State as VersionState
+from model_registry.errors import ManifestInvalid
+from model_registry.manifest import departments_of
 from sandbox.replay.state import Room
+from sandbox.replay.versions import kept_bundles
 from sandbox.vault.datasets import PUBLISHED, SUSPENDED
 
 Key = tuple[object, ...]
@@ -43,6 +45,7 @@ def check_tables(connection: Connection, room: Room, findings: Findings) -> None
     """Compare every table but `call` (`CallRows`), inside the snapshot that the log was read from."""
     for table in TABLES:
         _compare(connection, table, room, findings)
+    _check_stewards(connection, room, findings)
     for what in UNJUDGED:
         findings.lacks(what)
 
@@ -93,6 +96,23 @@ def _compare(connection: Connection, table: Table, room: Room, findings: Finding
         findings.add("row_superfluous", None, table.name, str(superfluous))
 
 
+def _check_stewards(connection: Connection, room: Room, findings: Findings) -> None:
+    """A department stops only what reads its data: the manifest says, whose hash the log has."""
+    query = 'SELECT manifest_jws FROM "version" WHERE version = ?'
+    for name, now in room.versions.items():
+        for department, index in now.stewards:
+            row = driver(connection).execute(query, (name,)).fetchone()
+            if row is not None and department not in _departments(row[0]):
+                findings.add("version_steward", index)
+
+
+def _departments(manifest_jws: object) -> frozenset[str]:
+    try:
+        return departments_of(str(manifest_jws))
+    except ManifestInvalid:  # an edited row, which the comparison of tables has told already
+        return frozenset()
+
+
 def _consents(room: Room) -> Iterator[Said]:
     for name, now in room.consents.items():
         whole = (
@@ -108,8 +128,9 @@ def _versions(room: Room) -> Iterator[Said]:
         sent = now.submitted
         product, _, number = name.rpartition("@")
         state = (sent.institution, product, int(number) if number.isdecimal() else -1, now.state, sent.bundle_hash)
+        parts = (sent.model_hash, sent.rules_hash, sent.model_of)
         people = (sent.by, int(now.at.timestamp() * 1000), now.approved_by, sent.manifest_hash)
-        yield (name,), (*state, *people), now.touched
+        yield (name,), (*state, *parts, *people), now.touched
 
 
 def _manifest_hashed(row: Sequence[Any]) -> Sequence[object]:
@@ -117,9 +138,16 @@ def _manifest_hashed(row: Sequence[Any]) -> Sequence[object]:
 
 
 def _bundles(room: Room) -> Iterator[Said]:
+    kept = kept_bundles(room)
     for name, now in room.versions.items():
-        if now.state is not VersionState.REFUSED:
+        if name in kept:
             yield (name,), (now.submitted.bundle_hash,), now.touched
+
+
+def _history(room: Room) -> Iterator[Said]:
+    for one in room.history:
+        product, at = one.version.rpartition("@")[0], int(one.at.timestamp() * 1000)
+        yield (one.index,), (product, one.version, one.kind, one.by, one.why, at), one.index
 
 
 def _bundle_hashed(row: Sequence[Any]) -> Sequence[object]:
@@ -127,8 +155,9 @@ def _bundle_hashed(row: Sequence[Any]) -> Sequence[object]:
 
 
 def _bundle_keys(room: Room) -> Iterator[Said]:
+    kept = kept_bundles(room)
     for name, now in room.versions.items():
-        if now.state is not VersionState.REFUSED and room.keys:
+        if name in kept and room.keys:
             newest = room.keys[-1]
             yield (name,), (newest.key_id,), max(now.touched, newest.index)
 
@@ -154,8 +183,8 @@ _CONSENT_COLUMNS = (
     "replaces",
 )
 _VERSION_COLUMNS = (
-    *("institution", "product", "number", "state", "bundle_hash", "submitted_by", "submitted_at", "approved_by"),
-    "manifest_jws",
+    *("institution", "product", "number", "state", "bundle_hash", "model_hash", "rules_hash", "model_of"),
+    *("submitted_by", "submitted_at", "approved_by", "manifest_jws"),
 )
 
 TABLES = (
@@ -183,6 +212,7 @@ TABLES = (
     ),
     Table("version", ("version",), _VERSION_COLUMNS, _versions, _manifest_hashed),
     Table("bundle", ("version",), ("ciphertext",), _bundles, _bundle_hashed),
+    Table("version_change", ("idx",), ("product", "version", "kind", "by", "why", "at"), _history),
     Table("bundle_key", ("version",), ("key_id",), _bundle_keys),
     Table("key_epoch", ("epoch",), ("key_id", "made_index", "made_at", "destroy_at", "destroyed_index"), _keys),
     Table(

@@ -55,7 +55,11 @@ class ConsentNow:
 
 @dataclass(slots=True)
 class VersionNow:
-    """A version; `holders` (`role/organisation`) hold it back; `price` = of its answers, once one is known."""
+    """A version; `holders` (`role/organisation`) hold it back; `price` = of its answers, once one is known.
+
+    `stewards` = the departments that ever held it back or let it go, with the entry: whether it reads their data, its
+    manifest says, which the log does not have.
+    """
 
     submitted: VersionSubmitted
     at: datetime
@@ -63,6 +67,7 @@ class VersionNow:
     state: VersionState = VersionState.SUBMITTED
     approved_by: str | None = None
     holders: dict[str, int] = field(default_factory=dict)
+    stewards: list[tuple[str, int]] = field(default_factory=list)
     price: int = 0
 
 
@@ -99,6 +104,18 @@ class Promotion:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class VersionNoted:
+    """A line of a product's history."""
+
+    index: int
+    version: str
+    kind: str
+    by: str
+    why: str
+    at: datetime
+
+
 @dataclass(slots=True)
 class Counted:
     """A number that only grows, and the entry that said it last."""
@@ -122,7 +139,8 @@ class Room:
     versions: dict[str, VersionNow] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)  # product → number of its newest version
     promotions: list[Promotion] = field(default_factory=list)
-    champions: dict[str, str] = field(default_factory=dict)  # product → version
+    champions: dict[str, Promotion] = field(default_factory=dict)  # product → the newest
+    history: list[VersionNoted] = field(default_factory=list)
     datasets: dict[str, DatasetNow] = field(default_factory=dict)
     sequences: dict[str, Counted] = field(default_factory=dict)
     budgets: dict[Account, Counted] = field(default_factory=dict)

@@ -196,3 +196,8 @@ def _plain(catalog: Catalog) -> dict[str, Any]:
         "datasets": {name: asdict(each) for name, each in catalog.datasets.items()},
         "code_lists": {name: [asdict(code) for code in codes] for name, codes in catalog.code_lists.items()},
     }
+
+
+def layout_hash(dataset: Dataset) -> str:
+    """SHA-256, hex, of names, types and code lists in stored order: equal hashes pack alike."""
+    return hashlib.sha256(rfc8785.dumps([[f.name, f.type, list(f.codes)] for f in dataset.fields])).hexdigest()

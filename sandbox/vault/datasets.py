@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import rfc8785
 from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
 
 from audit.errors import LedgerBusy
@@ -15,10 +14,10 @@ from audit.prepared import Prepared
 from sandbox import tables
 from sandbox.errors import DatasetClosed, DatasetNotYours, LoadInvalid
 from sandbox.vault import vault as store
-from sandbox.vault.catalog import Dataset
+from sandbox.vault.catalog import Dataset, layout_hash
 from sandbox.vault.errors import RecordInvalid
 from sandbox.vault.record import RecordLayout
-from sandbox.vault.subject import first_invalid_subject
+from sandbox.vault.subject_columns import first_invalid_subject
 
 LOAD_ROWS_MAX = 200_000  # a load is one transaction held in memory: about 150 MB; split larger tables
 
@@ -28,11 +27,6 @@ PUBLISHED, SUSPENDED, DESCRIBED = "published", "suspended", "described"
 _OPEN = Prepared(
     select(tables.dataset.c.name, tables.dataset.c.layout_hash).where(tables.dataset.c.state == bindparam("now"))
 )
-
-
-def layout_hash(dataset: Dataset) -> str:
-    """SHA-256, hex, of names, types and code lists in stored order: equal hashes pack alike."""
-    return hashlib.sha256(rfc8785.dumps([[f.name, f.type, list(f.codes)] for f in dataset.fields])).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ from sandbox.vault.errors import (
     TableValueInvalid,
 )
 from sandbox.vault.record import Column, RecordLayout
-from sandbox.vault.subject import first_invalid_subject, parse_subject
+from sandbox.vault.subject import parse_subject
+from sandbox.vault.subject_columns import first_invalid_subject
 
 SUBJECT = "subject"
 """Name of the column that says whom a row is about."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sandbox.vault.catalog import Catalog
 from sandbox.vault.record import RecordLayout
-from sandbox.vault.subject import credit_code_check
+from sandbox.vault.subject_columns import credit_code_check
 from sandbox.vault.synthetic_values import Floats, MaskedColumn, Traits, ValueMaker, sigmoid
 
 COUNT_MAX = 31**6

@@ -15,13 +15,13 @@ from sqlalchemy import Connection, Engine
 
 from model_registry.aead import seal, unseal
 from sandbox.vault.catalog import Catalog, FieldType
+from sandbox.vault.moments import FOREVER_MS
 from sandbox.vault.record import Gather, RecordLayout
 from sandbox.vault.sealing import VaultKeys
 
 _BOUND = struct.Struct(">qqq")
 _COLUMNS = "(subject_key, dataset, version, event_at, known_at, body) VALUES (?, ?, ?, ?, ?, ?)"
 
-FOREVER_MS = 2**62
 
 Row = tuple[bytes, str, int, int, int, bytes]
 RecordVersions = tuple[int | None, ...]

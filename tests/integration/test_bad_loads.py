@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from enclave_api.cli.example import FIELDS, LEVELS
 from enclave_api.cli.main import app
-from enclave_api.config import CHUNK_BYTES_MAX
-from sandbox.vault.datasets import layout_hash
+from enclave_api.wire_limits import CHUNK_BYTES_MAX
+from sandbox.vault.catalog import layout_hash
 from sandbox.vault.record import RecordLayout
 from tests.integration.conftest import PRODUCT, Stage
 from tests.room import datasets_of, refused

@@ -1,18 +1,14 @@
-"""The doors beside the calls: health, reflection, what is not served yet, metrics, logs, the release beat."""
+"""The doors beside the calls: health, reflection, metrics, logs, the release beat."""
 
-import re
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from heixia.registry.v1 import registry_pb2, registry_pb2_grpc
 
 from enclave_api.cli.example import FIELDS
 from enclave_api.client.bank import Bank
@@ -32,21 +28,6 @@ def test_every_service_is_healthy(stage: Stage) -> None:
     for name in ("", *SERVICES):
         answer = stub.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-
-
-def test_what_is_not_served_yet_says_so(stage: Stage) -> None:
-    """Every RPC that docs/status.md lists as not served answers UNIMPLEMENTED with the catalogue's code."""
-    alice = stage.room.alice.channel
-    calls: list[tuple[str, Callable[[Any], Any], Any]] = [
-        ("ReplaceRules", registry_pb2_grpc.RegistryServiceStub(alice).ReplaceRules, registry_pb2.ReplaceRulesRequest()),
-    ]
-    for name, method, request in calls:
-        with pytest.raises(grpc.RpcError) as refusal:
-            method(request)
-        assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED, name
-        assert "not_served" in str(refusal.value.trailing_metadata())
-    listed = (ROOT / "docs" / "status.md").read_text().partition("## Not yet")[2].partition("| what |")[0]
-    assert set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", listed)) - {"RegistryService"} == {name for name, _, _ in calls}
 
 
 def test_reflection_metrics_logs_and_the_beat(tmp_path: Path, stage: Stage) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,13 +14,15 @@ from audit.findings import Verdict
 from audit.policy import Policy
 from enclave_api.cli.example import FIELDS, Example
 from enclave_api.client.bank import Bank
+from enclave_api.client.new_rules import NewRules
 from enclave_api.fsck import Report, check_home
 from enclave_api.home import Home
+from enclave_api.identity import Principal, Role
 from sandbox.replay.rows import TABLES
 from sandbox.vault.synthetic import World
 from tests.integration.conftest import PRODUCT, Stage
 from tests.integration.test_fsck import ask, be_busy
-from tests.room import OPERATOR, Room, datasets_of
+from tests.room import ACCEPT, OPERATOR, Room, datasets_of
 
 NAMES = [table.name for table in TABLES] + ["call"]
 COLUMNS = [(table.name, column) for table in TABLES for column in (*table.key, *table.values)]
@@ -35,6 +38,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, world: World, example: Exampl
         stage = Stage(room, world, example, room.launch(example))
         be_busy(stage, 10)
         ask(stage, 20, stage.consent(20, uses=2))
+        rules = NewRules(example.offer.rules.replace("0.35", "0.3"))
+        derived = room.alice.replace_rules(stage.version, rules, room.alice.verify_enclave(ACCEPT).recipient()).version
+        room.client(Bank, Principal(Role.STEWARD, "tax")).suspend(derived, "data-error")
+        room.alice.retire(room.approved(example))
         room.alice.suspend(stage.version, "bank-decision")
         room.client(Bank, OPERATOR).suspend(stage.version, "security")
         room.revoke_authority("consent-office")
@@ -120,6 +127,23 @@ def test_a_superfluous_row(home: Path, edited: tuple[Path, sqlite3.Connection], 
     database.execute(f'INSERT INTO "{table}" VALUES ({marks})', tuple(made.values()))
     report = check(home, path)
     assert ("row_superfluous", table) in found(report)
+
+
+def test_a_department_that_stopped_what_reads_none_of_its_data(
+    home: Path, edited: tuple[Path, sqlite3.Connection]
+) -> None:
+    """With a manifest at hand that names no such department, its stop of the version is found, at its entry."""
+    path, database = edited
+    (jws,) = database.execute("SELECT manifest_jws FROM version WHERE model_of IS NOT NULL").fetchone()
+    head, payload, signature = jws.split(".")
+    told = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    told["fields"] = [field for field in told["fields"] if not field["name"].startswith("tax.")]
+    other = urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
+    database.execute("UPDATE version SET manifest_jws = ? WHERE manifest_jws = ?", (f"{head}.{other}.{signature}", jws))
+    entries = [json.loads(body) for (body,) in database.execute("SELECT body FROM entry ORDER BY idx")]
+    stopped = [at for at, entry in enumerate(entries) if entry.get("by") == "steward/tax" and "version" in entry]
+    told_of = check(home, path).completeness.listed
+    assert [one.index for one in told_of if one.code == "version_steward"] == stopped
 
 
 def test_findings_repeat_no_stored_value(home: Path, edited: tuple[Path, sqlite3.Connection]) -> None:

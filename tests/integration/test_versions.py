@@ -1,4 +1,4 @@
-"""Versions over gRPC: persons, suspensions, rollback, a caller who leaves, a database that was changed."""
+"""Versions: persons, suspensions, rollback, races, bounds, a caller who leaves, a database that was changed."""
 
 import asyncio
 import os
@@ -19,12 +19,21 @@ from enclave_api.client.connection import Refused
 from enclave_api.home import Home
 from enclave_api.identity import Principal, Role
 from enclave_api.service import ServeOptions, Service
+from model_registry import version_room
 from model_registry.bundle import SealedBundle
-from model_registry.errors import ModelRefused, Reason, StoredValueCorrupt, VersionUnknown
+from model_registry.errors import (
+    ModelRefused,
+    QuotaReached,
+    Reason,
+    StoredValueCorrupt,
+    TransitionRefused,
+    VersionUnknown,
+)
 from model_registry.lifecycle import State
 from model_registry.manifest import Manifest
+from sandbox.jail.pool import AdmissionReport, Program
 from tests.integration.conftest import PRODUCT, Stage
-from tests.room import ACCEPT, ALICE, OPERATOR, Room
+from tests.room import ACCEPT, ALICE, BOB, OPERATOR, Room
 
 OPTIONS = ServeOptions("127.0.0.1:0", None, False, None)
 
@@ -106,7 +115,7 @@ async def _submitted(service: Service, bundle: SealedBundle, outcome: Exception 
     """Submits; the inspection raises the outcome, or hangs and the caller leaves. Returns the version's name."""
     began = asyncio.Event()
 
-    async def inspect(_: Manifest, __: bytes) -> Sequence[Reason]:
+    async def inspect(_: Manifest, __: bytes, ___: bytes) -> Sequence[Reason]:
         began.set()
         if outcome is not None:
             raise outcome
@@ -124,9 +133,7 @@ async def _submitted(service: Service, bundle: SealedBundle, outcome: Exception 
 
 async def test_no_version_is_left_unjudged(stage: Stage, tmp_path: Path) -> None:
     """A busy jail refuses the version; one left submitted by a stop is judged at the next start, even if unreadable."""
-    room = Room.make(tmp_path)
-    for file in ("root.key", "public/log.policy", "trust/institutions.jwks"):
-        (room.home.path / file).write_bytes((stage.room.home.path / file).read_bytes())
+    room = _home_like(stage, tmp_path)
     bundle = sealed(stage)
     async with AsyncExitStack() as stack:
         service = await build(room.home, OPTIONS, stack, lambda _: None)
@@ -166,16 +173,130 @@ async def test_a_swapped_bundle_does_not_run(stage: Stage) -> None:
     stage.room.start()
 
 
-async def test_a_caller_who_leaves_at_the_commit_leaves_a_judged_version(stage: Stage, tmp_path: Path) -> None:
-    """Cancelled in the very instant in which its version became durable, before anything was awaited after it."""
-    room = Room.make(tmp_path)
+def _home_like(stage: Stage, folder: Path) -> Room:
+    """A fresh home with the keys of the stage's, so that its bundles open there."""
+    room = Room.make(folder)
     for file in ("root.key", "public/log.policy", "trust/institutions.jwks"):
         (room.home.path / file).write_bytes((stage.room.home.path / file).read_bytes())
+    return room
+
+
+async def _started(room: Room, stack: AsyncExitStack) -> Service:
+    """An enclave in this very process, its first entry written."""
+    service = await build(room.home, OPTIONS, stack, lambda _: None)
+    await record_start(service)
+    return service
+
+
+async def _approved(service: Service, stage: Stage) -> str:
+    """A version that is ready for promotion."""
+    version = await service.registry.submit(sealed(stage), "zhongyuan", str(ALICE), service.versions.inspect)
+    return (await service.registry.approve(version.version, "zhongyuan", str(BOB))).version
+
+
+async def test_of_two_promotions_at_once_one_wins(stage: Stage, tmp_path: Path) -> None:
+    """Whoever is still loading when another version becomes champion is told so, and the winner stays."""
+    async with AsyncExitStack() as stack:
+        service = await _started(_home_like(stage, tmp_path), stack)
+        registry, (slow, quick, third) = service.registry, [await _approved(service, stage) for _ in range(3)]
+        loading, go, ready = asyncio.Event(), asyncio.Event(), service.versions.prepare
+
+        async def prepare(name: str) -> None:
+            await ready(name)
+            loading.set()
+            await go.wait()
+
+        turns = [
+            (registry.promote(slow, "zhongyuan", str(ALICE), prepare), quick, ""),
+            (registry.promote(slow, "zhongyuan", str(ALICE), prepare), third, ""),
+            (registry.rollback(PRODUCT, "zhongyuan", str(ALICE), prepare, slow), quick, quick),
+        ]
+        for late, winner, back in turns:
+            loading.clear()
+            go.clear()
+            task = asyncio.create_task(late)
+            async with asyncio.timeout(60):
+                await loading.wait()
+            if back:
+                await registry.rollback(PRODUCT, "zhongyuan", str(BOB), ready, back)
+            else:
+                await registry.promote(winner, "zhongyuan", str(BOB), ready)
+            go.set()
+            with pytest.raises(TransitionRefused, match="champion changed"):
+                await task
+            reign, _ = registry.champion_at(PRODUCT, "zhongyuan", None)
+            assert (reign and reign.version) == winner
+
+
+async def test_a_promotion_that_fails_leaves_the_champion(stage: Stage, tmp_path: Path) -> None:
+    """A version that differs from its samples, or does not load now, is not promoted; the bank reads why."""
+    async with AsyncExitStack() as stack:
+        service = await _started(_home_like(stage, tmp_path), stack)
+        registry, first, second = service.registry, await _approved(service, stage), await _approved(service, stage)
+        await registry.promote(first, "zhongyuan", str(BOB), service.versions.prepare)
+
+        async def load(_: str, __: Program) -> AdmissionReport:
+            return AdmissionReport((Reason("parity_mismatch", "sample 0", "the bank says 1, the sandbox computes 0"),))
+
+        service.versions.pool.load = load  # type: ignore[assignment, method-assign]
+        for _ in range(2):  # what failed once is loaded anew
+            with pytest.raises(ModelRefused) as refusal:
+                await registry.promote(second, "zhongyuan", str(BOB), service.versions.prepare)
+            assert "parity_mismatch" in refusal.value.public
+        reign, after = registry.champion_at(PRODUCT, "zhongyuan", None)
+        assert (reign and reign.version, after) == (first, None)
+
+
+async def test_inspections_take_no_place_of_promotions(stage: Stage, tmp_path: Path) -> None:
+    """With every place for inspections taken, by whomever, a promotion loads its version all the same."""
+    async with AsyncExitStack() as stack:
+        service = await _started(_home_like(stage, tmp_path), stack)
+        version, places = await _approved(service, stage), service.versions.pool._inspect_slots
+        while not places.locked():
+            await places.acquire()
+        promoted = await service.registry.promote(version, "zhongyuan", str(BOB), service.versions.prepare)
+        assert promoted.state is State.CHAMPION
+
+
+async def test_what_a_bank_may_keep_is_bounded(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions kept, bytes, refusals a day, inspections under way: beyond each a clear no; retiring gives room."""
+    async with AsyncExitStack() as stack:
+        service = await _started(_home_like(stage, tmp_path), stack)
+        kept = [await _approved(service, stage) for _ in range(2)]
+        size = len(sealed(stage).ciphertext)
+        monkeypatch.setattr(version_room, "KEPT_MAX", 2)
+        await _over_quota(service, stage, "versions")
+        await service.registry.retire(kept[0], "zhongyuan", str(BOB))
+        monkeypatch.setattr(version_room, "KEPT_BYTES_MAX", 2 * size - 1)
+        await _over_quota(service, stage, "bytes")
+        monkeypatch.setattr(version_room, "KEPT_BYTES_MAX", 2 * size + 100)
+        kept.append(await _approved(service, stage))
+        monkeypatch.setattr(version_room, "KEPT_MAX", 200)
+        monkeypatch.setattr(version_room, "KEPT_BYTES_MAX", 2**32)
+        await _submitted(service, sealed(stage), ServiceError("busy"))
+        monkeypatch.setattr(version_room, "REFUSED_A_DAY_MAX", 1)
+        await _over_quota(service, stage, "refused")
+        monkeypatch.setattr(version_room, "REFUSED_A_DAY_MAX", 100)
+        monkeypatch.setattr(version_room, "UNDER_WAY_MAX", 1)
+        await _submitted(service, sealed(stage), None)
+        await _over_quota(service, stage, "under way")
+
+
+async def _over_quota(service: Service, stage: Stage, which: str) -> None:
+    size = service.ledger.size
+    with pytest.raises(QuotaReached, match=which):
+        await service.registry.submit(sealed(stage), "zhongyuan", str(ALICE), service.versions.inspect)
+    assert service.ledger.size == size
+
+
+async def test_a_caller_who_leaves_at_the_commit_leaves_a_judged_version(stage: Stage, tmp_path: Path) -> None:
+    """Cancelled in the very instant in which its version became durable, before anything was awaited after it."""
+    room = _home_like(stage, tmp_path)
     async with AsyncExitStack() as stack:
         service = await build(room.home, OPTIONS, stack, lambda _: None)
         await record_start(service)
 
-        async def inspect(_: Manifest, __: bytes) -> Sequence[Reason]:
+        async def inspect(_: Manifest, __: bytes, ___: bytes) -> Sequence[Reason]:
             return []
 
         task = asyncio.create_task(service.registry.submit(sealed(stage), "zhongyuan", str(ALICE), inspect))

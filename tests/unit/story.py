@@ -46,6 +46,7 @@ class Story:
     seqs: dict[str, int] = field(default_factory=dict)
     sums: dict[tuple[str, str, int], int] = field(default_factory=dict)
     champions: dict[str, entries.VersionSubmitted] = field(default_factory=dict)
+    promoted: dict[str, int] = field(default_factory=dict)  # product → the entry that made its champion
     numbers: dict[str, int] = field(default_factory=dict)
     answered: set[tuple[str, str]] = field(default_factory=set)
     epoch: int = 0
@@ -97,13 +98,14 @@ class Story:
         self.tell(entries.DatasetSuspended(dataset, by, "maintenance"))
         self.tell(entries.DatasetResumed(dataset, by, "maintenance"))
 
-    def submit(self, product: str) -> entries.VersionSubmitted:
+    def submit(self, product: str, model_of: str | None = None) -> entries.VersionSubmitted:
         """A version was submitted and admitted."""
         bank = product.partition("/")[0]
         number = self.numbers[product] = self.numbers.get(product, 0) + 1
         name = f"{product}@{number}"
         manifest, bundle, model, rules = (named(name, part) for part in ("manifest", "bundle", "model", "rules"))
-        event = entries.VersionSubmitted(bank, name, manifest, bundle, model, rules, f"institution/{bank}/alice")
+        by = f"institution/{bank}/alice"
+        event = entries.VersionSubmitted(bank, name, manifest, bundle, model, rules, by, model_of)
         self.tell(event)
         self.tell(entries.VersionAdmitted(name))
         return event
@@ -113,7 +115,10 @@ class Story:
         event = self.submit(product)
         by, before = f"institution/{event.institution}/bob", self.champions.get(product)
         self.tell(entries.VersionApproved(event.version, by))
-        self.tell(entries.VersionPromoted(event.version, by, before.version if before else None))
+        since = self.promoted.get(product)
+        self.promoted[product] = self.tell(
+            entries.VersionPromoted(event.version, by, before.version if before else None, since)
+        )
         self.champions[product] = event
         return event
 

@@ -29,8 +29,8 @@ BANK, STEWARD, AUTHORITY, AUDITOR = Role.INSTITUTION, Role.STEWARD, Role.AUTHORI
 MATRIX: tuple[tuple[str, set[Role]], ...] = (
     ("GetEvidence ListDatasets GetDataset GetCheckpoint GetConsistencyProof", set(Role)),
     ("SubmitVersion ApproveVersion PromoteVersion RollbackProduct RetireVersion ReplaceRules", {BANK}),
-    ("GetVersion ListVersions GetChampion", {BANK}),
-    ("SuspendVersion ResumeVersion", {BANK, Role.OPERATOR}),
+    ("GetVersion ListVersions GetChampion ListVersionChanges", {BANK}),
+    ("SuspendVersion ResumeVersion", {BANK, STEWARD, Role.OPERATOR}),
     ("PublishDataset LoadDataset SuspendDataset ResumeDataset", {STEWARD}),
     ("RegisterConsent GetConsent PauseConsent ResumeConsent", {AUTHORITY}),
     ("ListSubjectConsents ListSubjectUses GetSubjectReceipt EraseSubject RevokeConsent", {Role.SUBJECT, AUTHORITY}),

@@ -14,11 +14,11 @@ from audit.ledger import Ledger
 from audit.schema import open_engine
 from audit.tiles import Tile
 from enclave_api.audit_desk import READS_MAX, AuditDesk
-from enclave_api.config import CHUNK_BYTES_MAX
 from enclave_api.errors import Busy
 from enclave_api.identity import Principal, Role
 from enclave_api.interceptors import Context, _caller
 from enclave_api.servicers.audit import EXPORTS_MAX, AuditServicer
+from enclave_api.wire_limits import CHUNK_BYTES_MAX
 from tests.unit.audit.ledgers import SPENT, open_ledger, spend
 
 CONTEXT = cast("Context", None)  # none of these methods looks at it

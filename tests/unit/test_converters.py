@@ -12,7 +12,7 @@ from heixia.registry.v1 import registry_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enclave_api import converters
+from enclave_api import converters, version_converters
 from enclave_api.converters import SIZE_CLASS_BYTES, limit_request, limit_response, moment, product, reason, uuid
 from enclave_api.errors import RequestInvalid
 from model_registry.lifecycle import State as VersionState
@@ -117,4 +117,4 @@ def test_every_state_has_its_number_on_the_wire() -> None:
     for consent_state in ConsentState:
         assert converters._consent_state(consent_state) != consent_pb2.CONSENT_STATE_UNSPECIFIED
     for version_state in VersionState:
-        assert converters._version_state(version_state) != registry_pb2.VERSION_STATE_UNSPECIFIED
+        assert version_converters._state(version_state) != registry_pb2.VERSION_STATE_UNSPECIFIED

@@ -88,7 +88,7 @@ class Place:
         return replay.findings.total == 0
 
 
-async def _admit(_: Manifest, __: bytes) -> Sequence[Reason]:
+async def _admit(_: Manifest, __: bytes, ___: bytes) -> Sequence[Reason]:
     return []
 
 

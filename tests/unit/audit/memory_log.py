@@ -138,7 +138,7 @@ def refusal(code: str, number: int | None = None, caller: str = CALLERS[0], **ch
 def other_kinds() -> list[Event]:
     """One event of each kind that the index treats in its own way, beside calls and consents."""
     return [
-        VersionPromoted(version="bank/loan@2", by="institution/bank/bob", previous="bank/loan@1"),
+        VersionPromoted(version="bank/loan@2", by="institution/bank/bob", previous="bank/loan@1", previous_index=0),
         AuditRead(by="auditor/office", what="entry 1"),
         AuditChecked(by="service", size=3, integrity="sound", completeness="broken", first_bad=2),
         RollbackAccepted(by="operator", reason="log shorter", anchored=None, anchor_hash=None),

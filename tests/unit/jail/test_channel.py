@@ -46,10 +46,11 @@ def test_an_oversized_length_is_refused_before_it_is_read() -> None:
         received(b"L" + struct.pack("<I", 2**32 - 1), channel.LOAD_BYTES_MAX)
 
 
-@given(st.binary(), st.binary(), st.binary())
-def test_a_program_comes_back(manifest: bytes, content: bytes, codes: bytes) -> None:
-    """The three parts keep their borders."""
-    assert channel.split_program(channel.join_program(manifest, content, codes)) == (manifest, content, codes)
+@given(st.binary(), st.binary(), st.binary(), st.binary())
+def test_a_program_comes_back(manifest: bytes, content: bytes, codes: bytes, base: bytes) -> None:
+    """The four parts keep their borders."""
+    body = channel.join_program(manifest, content, codes, base)
+    assert channel.split_program(body) == (manifest, content, codes, base)
 
 
 @given(REASONS)

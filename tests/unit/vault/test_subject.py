@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from stdnum.cn import uscc
 
 from sandbox.vault.errors import SubjectInvalid
-from sandbox.vault.subject import first_invalid_subject, parse_subject
+from sandbox.vault.subject import parse_subject
+from sandbox.vault.subject_columns import first_invalid_subject
 
 GOOD = ["uscc:91110000600037341L", "ric:360426199101010071"]
 ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"

@@ -11,7 +11,8 @@ from sandbox.vault.catalog_file import parse_catalog
 from sandbox.vault.errors import DatasetUnknown
 from sandbox.vault.ingest import read_table
 from sandbox.vault.record import RecordLayout
-from sandbox.vault.subject import first_invalid_subject, parse_subject
+from sandbox.vault.subject import parse_subject
+from sandbox.vault.subject_columns import first_invalid_subject
 from sandbox.vault.synthetic import COUNT_MAX, World, generate
 from sandbox.vault.synthetic_values import family_of
 

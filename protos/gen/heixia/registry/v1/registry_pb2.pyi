@@ -78,6 +78,13 @@ class Version(_message.Message):
     SUBMITTED_AT_FIELD_NUMBER: _builtins.int
     APPROVED_BY_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    APPROVED_AT_FIELD_NUMBER: _builtins.int
+    CHAMPION_SINCE_FIELD_NUMBER: _builtins.int
+    SUSPENDED_BY_FIELD_NUMBER: _builtins.int
+    MODEL_OF_FIELD_NUMBER: _builtins.int
+    MODEL_HASH_FIELD_NUMBER: _builtins.int
+    RULES_HASH_FIELD_NUMBER: _builtins.int
+    BENEATH_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """`<institution>/<product>@<n>`."""
     state: Global___VersionState.ValueType
@@ -90,6 +97,14 @@ class Version(_message.Message):
     """Who submitted it."""
     approved_by: _builtins.str
     """Who approved it; empty before."""
+    model_of: _builtins.str
+    """The version whose bundle holds the model, where only the rules were replaced; empty = its own."""
+    model_hash: _builtins.str
+    """The model and the rules as the log names them: SHA-256(manifest JWS, digest), hex."""
+    rules_hash: _builtins.str
+    """See model_hash."""
+    beneath: Global___VersionState.ValueType
+    """Where it stands apart from suspensions."""
     @_builtins.property
     def submitted_at(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -97,6 +112,18 @@ class Version(_message.Message):
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
         """Why it was refused; empty otherwise."""
+
+    @_builtins.property
+    def approved_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was approved; unset before."""
+
+    @_builtins.property
+    def champion_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is champion; unset where it is not."""
+
+    @_builtins.property
+    def suspended_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who holds it back, as `role/organisation`; empty = nobody."""
 
     def __init__(
         self,
@@ -109,10 +136,17 @@ class Version(_message.Message):
         submitted_at: _timestamp_pb2.Timestamp | None = ...,
         approved_by: _builtins.str = ...,
         reasons: _abc.Iterable[Global___Reason] | None = ...,
+        approved_at: _timestamp_pb2.Timestamp | None = ...,
+        champion_since: _timestamp_pb2.Timestamp | None = ...,
+        suspended_by: _abc.Iterable[_builtins.str] | None = ...,
+        model_of: _builtins.str = ...,
+        model_hash: _builtins.str = ...,
+        rules_hash: _builtins.str = ...,
+        beneath: Global___VersionState.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["submitted_at", b"submitted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approved_at", b"approved_at", "champion_since", b"champion_since", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "bundle_hash", b"bundle_hash", "manifest_hash", b"manifest_hash", "reasons", b"reasons", "state", b"state", "submitted_at", b"submitted_at", "submitted_by", b"submitted_by", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_at", b"approved_at", "approved_by", b"approved_by", "beneath", b"beneath", "bundle_hash", b"bundle_hash", "champion_since", b"champion_since", "manifest_hash", b"manifest_hash", "model_hash", b"model_hash", "model_of", b"model_of", "reasons", b"reasons", "rules_hash", b"rules_hash", "state", b"state", "submitted_at", b"submitted_at", "submitted_by", b"submitted_by", "suspended_by", b"suspended_by", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,16 +367,20 @@ class RollbackProductRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PRODUCT_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
     product: _builtins.str
     """The product."""
+    to: _builtins.str
+    """Any approved version older than the champion; empty = the newest that has been champion before."""
     def __init__(
         self,
         *,
         product: _builtins.str = ...,
+        to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product", b"product", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -530,10 +568,12 @@ class ReplaceRulesRequest(_message.Message):
     version: _builtins.str
     """The version whose model stays."""
     ciphertext: _builtins.bytes
-    """Its ciphertext."""
+    """Its ciphertext, at most 1 MiB."""
     @_builtins.property
     def header(self) -> Global___BundleHeader:
-        """Header of a bundle that holds the new rules alone."""
+        """Header of a bundle without a model: the new rules, and samples. Its manifest has fields, inputs, output and the
+        model's digest in common with the version's.
+        """
 
     def __init__(
         self,
@@ -603,6 +643,9 @@ class GetVersionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
+    MANIFEST_JWS_FIELD_NUMBER: _builtins.int
+    manifest_jws: _builtins.str
+    """The manifest that the institution signed, a compact JWS."""
     @_builtins.property
     def version(self) -> Global___Version:
         """The version."""
@@ -611,10 +654,11 @@ class GetVersionResponse(_message.Message):
         self,
         *,
         version: Global___Version | None = ...,
+        manifest_jws: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest_jws", b"manifest_jws", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -702,22 +746,162 @@ class GetChampionResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     PROMOTED_INDEX_FIELD_NUMBER: _builtins.int
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
     promoted_index: _builtins.int
     """Index of the log entry that promoted it."""
     @_builtins.property
     def version(self) -> Global___Version:
         """The version; unset where the product had no champion."""
 
+    @_builtins.property
+    def promotion(self) -> Global___Promotion:
+        """That entry with its proof."""
+
+    @_builtins.property
+    def next(self) -> Global___Promotion:
+        """The product's next promotion, unset where there was none yet: it names the one before it."""
+
     def __init__(
         self,
         *,
         version: Global___Version | None = ...,
         promoted_index: _builtins.int = ...,
+        promotion: Global___Promotion | None = ...,
+        next: Global___Promotion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "promotion", b"promotion", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["promoted_index", b"promoted_index", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "promoted_index", b"promoted_index", "promotion", b"promotion", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetChampionResponse: _TypeAlias = GetChampionResponse  # noqa: Y015
+
+@_typing.final
+class Promotion(_message.Message):
+    """An entry of the log that made a version champion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    entry: _builtins.bytes
+    """Its bytes."""
+    proof: _builtins.str
+    """Its `.tlog-proof`."""
+    def __init__(
+        self,
+        *,
+        entry: _builtins.bytes = ...,
+        proof: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Promotion: _TypeAlias = Promotion  # noqa: Y015
+
+@_typing.final
+class ListVersionChangesRequest(_message.Message):
+    """Names a product."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    product: _builtins.str
+    """The product."""
+    page_size: _builtins.int
+    """At most 500; 0 = 100."""
+    page_token: _builtins.str
+    """Where the page before ended; empty = the first."""
+    def __init__(
+        self,
+        *,
+        product: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVersionChangesRequest: _TypeAlias = ListVersionChangesRequest  # noqa: Y015
+
+@_typing.final
+class ListVersionChangesResponse(_message.Message):
+    """A page of changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty = there is none."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionChange]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___VersionChange] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVersionChangesResponse: _TypeAlias = ListVersionChangesResponse  # noqa: Y015
+
+@_typing.final
+class VersionChange(_message.Message):
+    """What happened to a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Index of the log entry that says so."""
+    version: _builtins.str
+    """The version."""
+    kind: _builtins.str
+    """The entry's kind, `version.promoted` say."""
+    by: _builtins.str
+    """Who, `role/organisation`, and the person where it is one of the caller's own; empty = the inspection."""
+    why: _builtins.str
+    """The code of a refusal, the reason of a suspension."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        by: _builtins.str = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "by", b"by", "index", b"index", "kind", b"kind", "version", b"version", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionChange: _TypeAlias = VersionChange  # noqa: Y015

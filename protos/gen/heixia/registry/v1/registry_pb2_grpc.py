@@ -90,6 +90,11 @@ class RegistryServiceStub:
                 request_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.GetChampionRequest.SerializeToString,
                 response_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.GetChampionResponse.FromString,
                 _registered_method=True)
+        self.ListVersionChanges = channel.unary_unary(
+                '/heixia.registry.v1.RegistryService/ListVersionChanges',
+                request_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ListVersionChangesRequest.SerializeToString,
+                response_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ListVersionChangesResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -118,14 +123,14 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollbackProduct(self, request, context):
-        """Makes the champion before this one champion again.
+        """Makes an earlier version champion again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SuspendVersion(self, request, context):
-        """Stops a version at once.
+        """Stops a version at once: by its institution, an operator, or the steward of a department whose data it reads.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,14 +165,21 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListVersions(self, request, context):
-        """Every version of one of the caller's own products.
+        """The newest 500 versions of one of the caller's own products.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetChampion(self, request, context):
-        """Which version was champion at a time.
+        """Which version was champion at a time, with the log's proof.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVersionChanges(self, request, context):
+        """Every change of every version of one of the caller's own products, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,6 +242,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.GetChampion,
                     request_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.GetChampionRequest.FromString,
                     response_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.GetChampionResponse.SerializeToString,
+            ),
+            'ListVersionChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVersionChanges,
+                    request_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ListVersionChangesRequest.FromString,
+                    response_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ListVersionChangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -530,6 +547,33 @@ class RegistryService:
             '/heixia.registry.v1.RegistryService/GetChampion',
             heixia_dot_registry_dot_v1_dot_registry__pb2.GetChampionRequest.SerializeToString,
             heixia_dot_registry_dot_v1_dot_registry__pb2.GetChampionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVersionChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heixia.registry.v1.RegistryService/ListVersionChanges',
+            heixia_dot_registry_dot_v1_dot_registry__pb2.ListVersionChangesRequest.SerializeToString,
+            heixia_dot_registry_dot_v1_dot_registry__pb2.ListVersionChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,9 +40,9 @@ class RegistryServiceStub:
     PromoteVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PromoteVersionRequest, _registry_pb2.PromoteVersionResponse]
     """Makes an approved version its product's champion from the next call on."""
     RollbackProduct: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RollbackProductRequest, _registry_pb2.RollbackProductResponse]
-    """Makes the champion before this one champion again."""
+    """Makes an earlier version champion again."""
     SuspendVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SuspendVersionRequest, _registry_pb2.SuspendVersionResponse]
-    """Stops a version at once."""
+    """Stops a version at once: by its institution, an operator, or the steward of a department whose data it reads."""
     ResumeVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResumeVersionRequest, _registry_pb2.ResumeVersionResponse]
     """Lifts a suspension; only by whoever suspended."""
     RetireVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RetireVersionRequest, _registry_pb2.RetireVersionResponse]
@@ -52,9 +52,11 @@ class RegistryServiceStub:
     GetVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]
     """One version of the caller's own institution."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]
-    """Every version of one of the caller's own products."""
+    """The newest 500 versions of one of the caller's own products."""
     GetChampion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetChampionRequest, _registry_pb2.GetChampionResponse]
-    """Which version was champion at a time."""
+    """Which version was champion at a time, with the log's proof."""
+    ListVersionChanges: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListVersionChangesRequest, _registry_pb2.ListVersionChangesResponse]
+    """Every change of every version of one of the caller's own products, newest first."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -68,9 +70,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     PromoteVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.PromoteVersionRequest, _registry_pb2.PromoteVersionResponse]  # type: ignore[assignment]
     """Makes an approved version its product's champion from the next call on."""
     RollbackProduct: _aio.UnaryUnaryMultiCallable[_registry_pb2.RollbackProductRequest, _registry_pb2.RollbackProductResponse]  # type: ignore[assignment]
-    """Makes the champion before this one champion again."""
+    """Makes an earlier version champion again."""
     SuspendVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.SuspendVersionRequest, _registry_pb2.SuspendVersionResponse]  # type: ignore[assignment]
-    """Stops a version at once."""
+    """Stops a version at once: by its institution, an operator, or the steward of a department whose data it reads."""
     ResumeVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResumeVersionRequest, _registry_pb2.ResumeVersionResponse]  # type: ignore[assignment]
     """Lifts a suspension; only by whoever suspended."""
     RetireVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.RetireVersionRequest, _registry_pb2.RetireVersionResponse]  # type: ignore[assignment]
@@ -80,9 +82,11 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     GetVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]  # type: ignore[assignment]
     """One version of the caller's own institution."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]  # type: ignore[assignment]
-    """Every version of one of the caller's own products."""
+    """The newest 500 versions of one of the caller's own products."""
     GetChampion: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetChampionRequest, _registry_pb2.GetChampionResponse]  # type: ignore[assignment]
-    """Which version was champion at a time."""
+    """Which version was champion at a time, with the log's proof."""
+    ListVersionChanges: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListVersionChangesRequest, _registry_pb2.ListVersionChangesResponse]  # type: ignore[assignment]
+    """Every change of every version of one of the caller's own products, newest first."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Versions of an institution's models: submitted sealed, admitted by inspection, approved by a second person, promoted."""
@@ -117,7 +121,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.RollbackProductRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.RollbackProductResponse, _abc.Awaitable[_registry_pb2.RollbackProductResponse]]:
-        """Makes the champion before this one champion again."""
+        """Makes an earlier version champion again."""
 
     @_abc_1.abstractmethod
     def SuspendVersion(
@@ -125,7 +129,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.SuspendVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.SuspendVersionResponse, _abc.Awaitable[_registry_pb2.SuspendVersionResponse]]:
-        """Stops a version at once."""
+        """Stops a version at once: by its institution, an operator, or the steward of a department whose data it reads."""
 
     @_abc_1.abstractmethod
     def ResumeVersion(
@@ -165,7 +169,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListVersionsResponse, _abc.Awaitable[_registry_pb2.ListVersionsResponse]]:
-        """Every version of one of the caller's own products."""
+        """The newest 500 versions of one of the caller's own products."""
 
     @_abc_1.abstractmethod
     def GetChampion(
@@ -173,6 +177,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetChampionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetChampionResponse, _abc.Awaitable[_registry_pb2.GetChampionResponse]]:
-        """Which version was champion at a time."""
+        """Which version was champion at a time, with the log's proof."""
+
+    @_abc_1.abstractmethod
+    def ListVersionChanges(
+        self,
+        request: _registry_pb2.ListVersionChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListVersionChangesResponse, _abc.Awaitable[_registry_pb2.ListVersionChangesResponse]]:
+        """Every change of every version of one of the caller's own products, newest first."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

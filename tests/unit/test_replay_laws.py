@@ -311,8 +311,7 @@ def _destroyed_early(story: Story) -> int:
     return story.destroy(0)
 
 
-def _date_put_off(story: Story) -> int:
-    """A date that a rotation brought forward stays, whatever a later one says."""
+def _destroyed_before_the_nearer_date(story: Story) -> int:
     story.rotate(timedelta(days=30))
     story.rotate(timedelta(days=1))
     _wait(story, hours=23)
@@ -422,7 +421,7 @@ LIES: list[tuple[str, Callable[[Story], int]]] = [
     ("key_destroyed", _newest_destroyed),
     ("key_destroyed", _another_key_destroyed),
     ("key_early", _destroyed_early),
-    ("key_early", _date_put_off),
+    ("key_early", _destroyed_before_the_nearer_date),
     ("seq_gap", _lie(seq=3)),
     ("seq_gap", lambda story: story.refuse("north", seq=2)),
     ("seq_gap", lambda story: story.refuse("", seq=1)),
@@ -483,6 +482,16 @@ def test_honest_rooms_are_sound(seed: int) -> None:
     report = check(list(story.bodies()))
     assert (report.exit_code, report.completeness.listed) == (0, [])
     assert len({time.year for _, time in story.told}) == 2
+
+
+@pytest.mark.parametrize("days", [(1, 30), (30, 1)])
+def test_a_key_ends_at_the_nearer_date(days: tuple[int, int]) -> None:
+    """Whichever of two rotations named it: from that very millisecond on its destruction is in order."""
+    story = day()
+    first = [story.rotate(timedelta(days=count)) for count in days][days.index(1)]
+    story.time = story.told[first][1] + timedelta(days=1) - story.step
+    story.destroy(0)
+    assert check(list(story.bodies())).completeness.listed == []
 
 
 def _frequency_story(unit: str) -> tuple[Story, Consent]:

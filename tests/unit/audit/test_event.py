@@ -61,6 +61,7 @@ def test_kinds_are_those_of_the_format() -> None:
         "budget": "changed",
         "config": "changed",
         "rollback": "accepted",
+        "key": "rotated destroyed",
     }
     named = {f"{family}.{verb}" for family, verbs in families.items() for verb in verbs.split()}
     assert set(KINDS) == named | {"decision", "refusal"}

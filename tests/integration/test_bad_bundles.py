@@ -267,7 +267,10 @@ def test_fields_that_the_catalogue_lacks_are_refused(stage: Stage, good: SealedB
         (unknown, "field_unknown"),
         ({**members, "fields": _field(members, type="date")}, "field_type"),
     ):
-        with stage.room.gains("version.submitted", "version.refused", changes=["version"]), refused("model_refused"):
+        with (
+            stage.room.gains("version.submitted", "version.refused", changes=["version", "version_change"]),
+            refused("model_refused"),
+        ):
             stage.room.alice.submit(declare(stage, wrong, recipient))
         assert stage.room.entries()[-1]["code"] == reason
 

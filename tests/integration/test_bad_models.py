@@ -135,7 +135,7 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
 def test_models_that_cannot_answer_are_refused(stage: Stage, name: str) -> None:
     """Each is refused by its own reason; the version is on record as refused, its bundle is not kept."""
     model, options, reason = REFUSED[name]
-    with stage.room.gains("version.submitted", "version.refused", changes=["version"]):
+    with stage.room.gains("version.submitted", "version.refused", changes=["version", "version_change"]):
         with pytest.raises(Refused) as refusal:
             submit(stage, model, **options)
         assert refusal.value.code == "model_refused"
@@ -157,7 +157,7 @@ def test_a_model_above_the_limit_never_leaves_the_bank(stage: Stage) -> None:
 def test_a_large_model_that_is_none_is_refused_and_forgotten(stage: Stage) -> None:
     """Forty megabytes of noise travel, are looked at behind the walls, and are not kept."""
     noise = np.random.default_rng(7).bytes(40 * 2**20)
-    gains = stage.room.gains("version.submitted", "version.refused", changes=["version"])
+    gains = stage.room.gains("version.submitted", "version.refused", changes=["version", "version_change"])
     with gains, pytest.raises(Refused, match="model_not_onnx"):
         submit(stage, noise)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enclave_api.attestation.hardware import Material
-from enclave_api.attestation.verify_sev_snp import certificate_table, raw_report
+from enclave_api.attestation.verify_sev_snp import certificate_table
 from tests.unit.snp_machine import Machine, crl
 
 ARK = UUID("c0b406a4-a803-4952-9743-3fb6014cd0ae")
@@ -77,13 +77,3 @@ def test_a_random_table_is_read_or_refused(blob: bytes) -> None:
         assert isinstance(certificate_table(blob), Material)
     except ValueError as error:
         assert "certificate table" in str(error)  # noqa: PT017 - either outcome is right
-
-
-def test_hex_text_of_a_report_is_read() -> None:
-    """With and without a line end; anything else stays as it is."""
-    report = Machine().report()
-    assert raw_report(report) == report
-    assert raw_report(report.hex().encode()) == report
-    assert raw_report(report.hex().upper().encode() + b"\n") == report
-    assert raw_report(b"g" * 2368) == b"g" * 2368
-    assert raw_report(b"") == b""

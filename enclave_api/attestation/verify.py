@@ -191,8 +191,8 @@ def _claims_steps(
     checks: tuple[str | Callable[[], str], ...] = (
         _NOT_ASKED if nonce is None else partial(about.check_nonce, claims, nonce),
         partial(about.check_key, claims),
-        _NO_CODE if form == SIMULATED and not policy.code_digests else partial(about.check_code, claims, policy),
-        partial(about.check_config, claims, policy) if policy.config_digests else _NO_CONFIG,
+        _NO_CODE if form == SIMULATED and not policy.code_digests else partial(about.check_code, claims, policy, form),
+        partial(about.check_config, claims, policy.config_digests) if policy.config_digests else _NO_CONFIG,
         _NO_CONNECTION if tls_key_hash is None else partial(about.check_tls, claims, tls_key_hash),
         partial(about.check_walls, claims, policy),
         partial(about.check_isolation, claims, policy),

@@ -76,7 +76,8 @@ class Policy(BaseModel):
         code_digests: the installed code must be one of these. Hardware evidence is refused where there are none: a
             measurement says which machine was started, not which application it installed. Intel TDX's is refused too
             where `tdx` names no rtmr1 and rtmr2: MRTD is the firmware, which starts any kernel.
-        config_digests: the configuration must be one of these; None = any. An empty list would look strict and check nothing.
+        config_digests: the configuration must be one of these; None = any. An empty list is refused: it would
+            look strict and check nothing.
         age_minutes_max: how long before the time of verification the evidence may have been made; None = any time.
         sev_snp: `sev-snp`; evidence of AMD SEV-SNP is judged by it, and refused without it.
         tdx: likewise for Intel TDX.

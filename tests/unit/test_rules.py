@@ -362,3 +362,11 @@ def test_a_field_before_a_comment_is_missing_though_another_rule_reads_it() -> N
     assert made.limit(0.5, {COUNT: 10}) is None
     assert made.limit(0.5, {}) is None
     assert made.rules[0].fields == (COUNT,)
+
+
+def test_a_number_divided_by_zero_is_what_the_guide_says() -> None:
+    """Infinite, or NaN and then no condition holds; the guard that docs/rules.md shows does."""
+    ratio = f"{SALES} / (model.score - 0.5) > 0.5"
+    assert one("exclusions", f"when: {ratio}").limit(0.5, {SALES: 1.0}) is None
+    assert one("exclusions", f"when: {ratio}").limit(0.5, {SALES: 0.0}) == 100
+    assert one("exclusions", f"when: model.score == 0.5 || {ratio}").limit(0.5, {SALES: 0.0}) is None

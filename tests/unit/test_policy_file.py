@@ -133,8 +133,9 @@ def test_a_file_at_fault_is_refused(name: str) -> None:
 
 
 def test_odd_bytes_are_refused() -> None:
-    """No text, too long, control characters in a name: refused in printable words."""
-    for content in (b"\xff\xfe", b"#" * (POLICY_BYTES_MAX + 1)):
+    """No text, too long, too deep, control characters in a name: refused in printable words."""
+    deep, long = b"a = " + b"[" * 60_000, b"age_minutes_max = " + b"9" * 5_000
+    for content in (b"\xff\xfe", b"#" * (POLICY_BYTES_MAX + 1), deep, long):
         with pytest.raises(PolicyInvalid):
             parse_policy(content)
     refusal('"\\u001b[2J" = 1\n')

@@ -77,3 +77,11 @@ def test_a_random_table_is_read_or_refused(blob: bytes) -> None:
         assert isinstance(certificate_table(blob), Material)
     except ValueError as error:
         assert "certificate table" in str(error)  # noqa: PT017 - either outcome is right
+
+
+def test_entries_over_the_same_bytes_are_refused() -> None:
+    """A host could have a few kilobytes read, and sent to banks, sixty times over."""
+    content = b"x" * 100
+    entries = b"".join(VCEK.bytes + struct.pack("<II", 4 * 24, len(content)) for _ in range(3))
+    with pytest.raises(ValueError, match="lie over each other"):
+        certificate_table(entries + bytes(24) + content)

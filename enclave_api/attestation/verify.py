@@ -137,7 +137,7 @@ def verify_report(
         check = partial(_check_report_data, hardware.report_data, expected, "the 64 bytes asked for")
         data = run_step("report data as expected", check)
     claims = (skipped(name, _BARE) for name in CLAIMS_STEPS)
-    steps = (*hardware.steps, data, *claims, _not_simulated(form, policy))
+    steps = (*hardware.steps, data, *claims, *_vouched(hardware.steps, (_not_simulated(form, policy),)))
     return Verdict(steps, {}, hardware.facts, _required(form))
 
 

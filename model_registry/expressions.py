@@ -217,7 +217,7 @@ def _guarded(part: Compiled, guard: Compiled | None) -> str:
 def _chains(text: str) -> Iterator[tuple[int, str, bool]]:
     """Names joined by dots: where each starts, the chain, whether its last name is called. Not members of a result."""
     chain, start, before = "", 0, ""
-    for token in _TOKEN.finditer(text + " \0"):
+    for token in _TOKEN.finditer(text + "\n\0"):  # an end for the last chain, which no comment swallows
         if token.lastgroup in ("space", "comment"):
             continue
         word = token.lastgroup == "word"

@@ -20,8 +20,9 @@
 
 Where nothing can set an amount the model's output is the limit. `missing` says what happens where a field the rule
 reads has no value: `decline` (the default: no offer), `skip` (the rule is left out), or a value that stands in.
-Everything fails closed: an evaluation error, NaN, an infinite or negative limit are no offer. A limit is rounded down
-to whole yuan. Pure: the worker and the bank's own tools share it. docs/rules.md is the guide.
+Everything fails closed: an evaluation error, and a NaN, infinite or negative limit are no offer; a condition that
+compares a NaN of its own making (0.0 / 0.0) is false, as in CEL. A limit is rounded down to whole yuan. Pure: the
+worker and the bank's own tools share it. docs/rules.md is the guide.
 """
 
 import math

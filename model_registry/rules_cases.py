@@ -176,7 +176,7 @@ def _case(text: CaseText, rules: Rules, compiler: Compiler, names: Sequence[str]
 
 def _value(name: str, written: Text, rules: Rules, problems: Problems) -> Value | None:
     value = rules.declared.literal(name, written.value)
-    if value is None:
+    if value is None and not problems.full:
         what = f"{written.value[:60]!r} is no value of {name}"
         problems.put(written.problem(what, rules.declared.wanted(name, written.value)))
     return value

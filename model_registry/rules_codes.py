@@ -18,6 +18,8 @@ def check_codes(text: Text, compiled: Compiled, fields: Fields, problems: Proble
     for name in compiled.fields:
         if name in fields.codes:
             for offset, code in _compared(text.value, name):
+                if problems.full:
+                    return
                 if code not in fields.codes[name]:
                     what = f"{code[:60]!r} is no code of {name}"
                     problems.put(text.problem(what, fields.wanted(name, code), offset))

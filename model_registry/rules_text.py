@@ -174,6 +174,8 @@ def _lines(document: Document, node: yaml.ScalarNode, inputs: tuple[Text, ...]) 
         return
     start = 0
     for line in block.value.split("\n"):
+        if document.problems.full:
+            return
         if len(line) > LINE_CHARACTERS_MAX:
             document.problems.put(block.problem(f"longer than {LINE_CHARACTERS_MAX} characters", "split it", start))
         elif line.strip() and not line.lstrip().startswith("#"):

@@ -76,6 +76,11 @@ class Problems:
 
     found: list[Problem] = field(default_factory=list)
 
+    @property
+    def full(self) -> bool:
+        """Whether no further one is kept: the work of finding and explaining more would be for nobody."""
+        return len(self.found) >= PROBLEMS_MAX
+
     def add(self, mark: Mark | None, text: str, hint: str = "") -> None:
         """Note a problem at a place in the file (None = the file as a whole)."""
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)

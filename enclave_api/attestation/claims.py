@@ -6,7 +6,7 @@ terminal.
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ import rfc8785
 
 from audit.errors import EventInvalid
 from audit.event import parse_time
-from enclave_api.attestation.evidence import SCHEMA
+from enclave_api.attestation.evidence import SCHEMA, TDX
 from enclave_api.attestation.policy import Policy
 from enclave_api.attestation.steps import StepFailed
 from model_registry.bundle import RecipientKey
@@ -63,21 +63,26 @@ def check_key(claims: Claims) -> str:
     return f"MLKEM768-X25519 key {key.key_id}"
 
 
-def check_code(claims: Claims, policy: Policy) -> str:
-    """Whether the installed code is accepted."""
+def check_code(claims: Claims, policy: Policy, form: str) -> str:
+    """Whether the installed code is accepted, and the machine that claims it was measured up to its kernel."""
     found = _told(claims.get("code_digest"))
     if not policy.code_digests:
         raise StepFailed(f"the policy names no code digest: nobody would say which application runs; it is {found}")
     if claims.get("code_digest") not in policy.code_digests:
         raise StepFailed(f"{found} is none of the {len(policy.code_digests)} in the policy's code_digests")
+    if form == TDX and policy.tdx and not (policy.tdx.rtmr1 and policy.tdx.rtmr2):
+        raise StepFailed(
+            "the policy's [tdx] lacks rtmr1 (kernel) or rtmr2 (command line, initrd): MRTD is the firmware alone, and"
+            f" any system that it starts may claim {found}"
+        )
     return found
 
 
-def check_config(claims: Claims, policy: Policy) -> str:
+def check_config(claims: Claims, accepted: Sequence[str]) -> str:
     """Whether the configuration is accepted."""
     found = _told(claims.get("config_digest"))
-    if claims.get("config_digest") not in policy.config_digests:
-        raise StepFailed(f"{found} is none of the {len(policy.config_digests)} in the policy's config_digests")
+    if claims.get("config_digest") not in accepted:
+        raise StepFailed(f"{found} is none of the {len(accepted)} in the policy's config_digests")
     return found
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from enclave_api.attestation.steps import Step
 
+Flag = Annotated[bool, Field(strict=True)]  # a policy's: true and false alone, no words that mean them
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Sha384 = Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]
 

@@ -15,12 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from enclave_api.attestation.hardware import Material, merged
 from enclave_api.attestation.sev_snp_certificates import certificate_table
+from enclave_api.attestation.x509_certificates import MALFORMED
 from enclave_api.errors import EvidenceUnreadable
 
 FILE_BYTES_MAX = 16 * 1024 * 1024  # a revocation list of a large vendor may grow; today they have kilobytes
 FILES_MAX = 256  # of all folders together: somebody gave the wrong folder
 TOTAL_BYTES_MAX = 64 * 1024 * 1024
-_PEM = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----.+?-----END \1-----", re.DOTALL)
+_PEM = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----[^-]+-----END \1-----")  # as in x509_certificates
 _HEX = re.compile(rb"[0-9A-Fa-f\s]+")
 
 
@@ -63,7 +64,7 @@ def sort_material(content: bytes) -> Material | None:
     for kind in (_certificate, _crl, _document, _table):
         try:
             return kind(content)
-        except (ValueError, TypeError, RecursionError):
+        except (*MALFORMED, RecursionError):
             continue
     plain = from_hex(content)
     return sort_material(plain) if plain != content else None
@@ -102,7 +103,7 @@ def _pem(content: bytes) -> Material | None:
                 certificates.append(x509.load_pem_x509_certificate(block[0]).public_bytes(Encoding.DER))
             else:
                 crls.append(x509.load_pem_x509_crl(block[0]).public_bytes(Encoding.DER))
-        except (ValueError, TypeError):
+        except MALFORMED:
             continue
     return Material(tuple(certificates), tuple(crls)) if certificates or crls else None
 

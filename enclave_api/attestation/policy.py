@@ -74,8 +74,10 @@ class Policy(BaseModel):
         weak_isolation: `accept_missing_walls`, names in a file.
         warm: `accept_warm`, true or false in a file.
         code_digests: the installed code must be one of these. Hardware evidence is refused where there are none: a
-            measurement says which machine was started, not which application it installed.
-        config_digests: the configuration must be one of these; none = any.
+            measurement says which machine was started, not which application it installed. Intel TDX's is refused too
+            where `tdx` names no rtmr1 and rtmr2: MRTD is the firmware, which starts any kernel.
+        config_digests: the configuration must be one of these; None = any. An empty list is refused: it would
+            look strict and check nothing.
         age_minutes_max: how long before the time of verification the evidence may have been made; None = any time.
         sev_snp: `sev-snp`; evidence of AMD SEV-SNP is judged by it, and refused without it.
         tdx: likewise for Intel TDX.
@@ -93,7 +95,7 @@ class Policy(BaseModel):
         default=None, validation_alias="accept_warm"
     )
     code_digests: tuple[Sha256, ...] = Field(default=(), max_length=DIGESTS_MAX)
-    config_digests: tuple[Sha256, ...] = Field(default=(), max_length=DIGESTS_MAX)
+    config_digests: tuple[Sha256, ...] | None = Field(default=None, min_length=1, max_length=DIGESTS_MAX)
     age_minutes_max: int | None = Field(default=None, ge=1, le=AGE_MINUTES_MAX, strict=True)
     sev_snp: SevSnpPolicy | None = Field(default=None, validation_alias="sev-snp")
     tdx: TdxPolicy | None = None

@@ -44,10 +44,10 @@ def parse_policy(content: bytes, name: str = "policy") -> PolicyFile:
     try:
         text = content.decode()
         policy = Policy.model_validate(tomllib.loads(text), by_alias=True, by_name=False)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PolicyInvalid("toml", public=f"{name}: {error}") from error
     except ValidationError as error:
         raise PolicyInvalid("members", public=f"{name}: {_explain(error, text)}") from error
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of thousands of digits, too deep
+        raise PolicyInvalid("toml", public=f"{name}: {error}") from error
     if lacking := _checks_nothing(policy):
         raise PolicyInvalid("checks nothing", public=f"{name}: {lacking}")
     return PolicyFile(policy, hashlib.sha256(content).hexdigest())

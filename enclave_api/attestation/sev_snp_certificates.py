@@ -163,10 +163,11 @@ def certificate_table(auxblob: bytes) -> Material:
     """The certificates and lists of a host's table, as `auxblob` of configfs-tsm has it; unknown entries are left out.
 
     Raises:
-        CertificateTableMalformed: the table does not end, or an entry lies outside of it.
+        CertificateTableMalformed: the table does not end, or an entry lies outside of it or over another.
     """
     certificates: list[bytes] = []
     crls: list[bytes] = []
+    left = len(auxblob)
     for index in range(_ENTRIES_MAX):
         start = index * _ENTRY.size
         if start == len(auxblob) == 0:
@@ -178,6 +179,9 @@ def certificate_table(auxblob: bytes) -> Material:
             return Material(tuple(certificates), tuple(crls))
         if offset + length > len(auxblob):
             raise CertificateTableMalformed("an entry of the certificate table lies outside of it")
+        left -= length
+        if left < 0:  # 64 entries over the same bytes would be 64 times the work, and evidence of megabytes
+            raise CertificateTableMalformed("entries of the certificate table lie over each other")
         content = auxblob[offset : offset + length]
         if guid in _CERTIFICATES:
             certificates += certificates_of(content)

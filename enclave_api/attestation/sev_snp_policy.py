@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from enclave_api.attestation.hardware import HardwarePolicy, Sha384
+from enclave_api.attestation.hardware import Flag, HardwarePolicy, Sha384
 from enclave_api.attestation.sev_snp_report import Product, Tcb
 
-Svn = Annotated[int, Field(ge=0, le=255)]
+Svn = Annotated[int, Field(ge=0, le=255, strict=True)]
 ChipId = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 HostData = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PlatformFeature = Literal["tsme", "ecc", "rapl_disabled", "ciphertext_hiding", "alias_check", "tio"]
@@ -65,15 +65,15 @@ class SevSnpPolicy(HardwarePolicy):
     minimum_tcb: Mapping[Product, TcbFloor] = Field(min_length=1)
     chips: tuple[ChipId, ...] | None = Field(default=None, min_length=1)
     csp_ids: tuple[str, ...] | None = Field(default=None, min_length=1)
-    vmpl_max: int = Field(default=0, ge=0, le=3)
-    minimum_guest_svn: int = Field(default=0, ge=0, lt=2**32)
+    vmpl_max: int = Field(default=0, ge=0, le=3, strict=True)
+    minimum_guest_svn: int = Field(default=0, ge=0, lt=2**32, strict=True)
     host_data: HostData | None = None
     id_key_digests: tuple[Sha384, ...] | None = Field(default=None, min_length=1)
-    require_no_smt: bool = False
-    accept_migration_agent: bool = False
+    require_no_smt: Flag = False
+    accept_migration_agent: Flag = False
     require_platform: tuple[PlatformFeature, ...] = ()
-    require_mitigations: int = Field(default=0, ge=0, lt=2**64)
-    require_crl: bool = False
+    require_mitigations: int = Field(default=0, ge=0, lt=2**64, strict=True)
+    require_crl: Flag = False
 
     @model_validator(mode="after")
     def _fmc_of_turin_alone(self) -> Self:

@@ -4,7 +4,6 @@ Source: AMD, SEV Secure Nested Paging Firmware ABI Specification (publication 56
 "TCB_VERSION", "Guest Policy" and "Format of the signature". All integers are little-endian.
 """
 
-import binascii
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,17 +128,6 @@ class SnpReport:
 
 
 _GENOA = (*range(0x10, 0x20), *range(0xA0, 0xB0))
-
-
-def raw_report(content: bytes) -> bytes:
-    """The 1,184 bytes of a report, of a file that holds them as they are or as hex text; other content as it is."""
-    text = content.strip()
-    if len(text) == 2 * REPORT_BYTES:
-        try:
-            return binascii.unhexlify(text)
-        except binascii.Error:
-            return content
-    return content
 
 
 def parse_report(raw: bytes) -> SnpReport:

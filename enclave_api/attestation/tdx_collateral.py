@@ -23,7 +23,7 @@ from enclave_api.attestation.hardware import Material
 from enclave_api.attestation.steps import StepFailed
 from enclave_api.attestation.tdx_json import members_of
 from enclave_api.attestation.tdx_statements import QeIdentity, Signed, TcbInfo, read_statement
-from enclave_api.attestation.x509_certificates import certificates_of, fingerprint, name_of
+from enclave_api.attestation.x509_certificates import MALFORMED, certificates_of, fingerprint, name_of
 from enclave_api.attestation.x509_chain import chain_to_root
 from enclave_api.attestation.x509_revocation import CRL_BYTES_MAX, check_not_revoked
 
@@ -102,7 +102,7 @@ def crls_of(content: bytes) -> tuple[bytes, ...]:
         if content.lstrip().startswith(b"-----BEGIN"):
             return (x509.load_pem_x509_crl(content).public_bytes(Encoding.DER),)
         return (bytes.fromhex(content.decode()),)
-    except (ValueError, TypeError):
+    except MALFORMED:
         return (content,)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from enclave_api.attestation.hardware import HardwarePolicy, Sha256, Sha384
+from enclave_api.attestation.hardware import Flag, HardwarePolicy, Sha256, Sha384
 
 TcbStatus = Literal[
     "UpToDate",
@@ -38,15 +38,16 @@ class QePin(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mr_signer: Sha256
-    isv_prod_id: int = Field(ge=0, lt=2**16)
-    isv_svn_min: int = Field(ge=0, lt=2**16)
+    isv_prod_id: int = Field(ge=0, lt=2**16, strict=True)
+    isv_svn_min: int = Field(ge=0, lt=2**16, strict=True)
 
 
 class TdxPolicy(HardwarePolicy):
     """What must hold of a TDX quote. A guest that can be debugged is never accepted, whatever stands here.
 
     Attributes:
-        rtmr0: accepted values of the runtime measurement register 0, hex; None: not judged. Likewise rtmr1 to rtmr3.
+        rtmr0: accepted values of the runtime measurement register 0, hex; None: not judged. Likewise rtmr1 to rtmr3; of
+            an enclave that claims its code rtmr1 and rtmr2 must be named.
         mr_seam: accepted measurements of the TDX module; None: judged by Intel's module identity alone.
         mr_service_td: accepted hashes of service guests (migration) bound to the guest; None: none may be bound.
         mr_config_id: accepted MRCONFIGID; None: not judged. Likewise mr_owner and mr_owner_config.
@@ -71,9 +72,9 @@ class TdxPolicy(HardwarePolicy):
     mr_owner_config: Values = None
     tcb_status: Annotated[tuple[TcbStatus, ...], Field(min_length=1)] = ("UpToDate",)
     tee_tcb_svn_min: Hex16 | None = None
-    tcb_evaluation_min: int = Field(default=0, ge=0)
+    tcb_evaluation_min: int = Field(default=0, ge=0, strict=True)
     td_attributes_required: tuple[TdAttribute, ...] = ()
     td_attributes_allowed: tuple[TdAttribute, ...] = ("ICSSD", "LASS", "SEPT_VE_DISABLE", "PKS", "KL", "TPA", "PERFMON")
     xfam_allowed: Hex8 | None = None
     qe: QePin | None = None
-    require_crls: bool = True
+    require_crls: Flag = True

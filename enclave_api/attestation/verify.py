@@ -137,7 +137,7 @@ def verify_report(
         check = partial(_check_report_data, hardware.report_data, expected, "the 64 bytes asked for")
         data = run_step("report data as expected", check)
     claims = (skipped(name, _BARE) for name in CLAIMS_STEPS)
-    steps = (*hardware.steps, data, *claims, _not_simulated(form, policy))
+    steps = (*hardware.steps, data, *claims, *_vouched(hardware.steps, (_not_simulated(form, policy),)))
     return Verdict(steps, {}, hardware.facts, _required(form))
 
 
@@ -191,8 +191,8 @@ def _claims_steps(
     checks: tuple[str | Callable[[], str], ...] = (
         _NOT_ASKED if nonce is None else partial(about.check_nonce, claims, nonce),
         partial(about.check_key, claims),
-        _NO_CODE if form == SIMULATED and not policy.code_digests else partial(about.check_code, claims, policy),
-        partial(about.check_config, claims, policy) if policy.config_digests else _NO_CONFIG,
+        _NO_CODE if form == SIMULATED and not policy.code_digests else partial(about.check_code, claims, policy, form),
+        partial(about.check_config, claims, policy.config_digests) if policy.config_digests else _NO_CONFIG,
         _NO_CONNECTION if tls_key_hash is None else partial(about.check_tls, claims, tls_key_hash),
         partial(about.check_walls, claims, policy),
         partial(about.check_isolation, claims, policy),

@@ -25,7 +25,7 @@ from enclave_api.attestation.sev_snp_certificates import (
     issuing_line,
 )
 from enclave_api.attestation.sev_snp_policy import SevSnpPolicy, TcbFloor
-from enclave_api.attestation.sev_snp_report import Product, SnpReport, parse_report, raw_report, tcb_of
+from enclave_api.attestation.sev_snp_report import Product, SnpReport, parse_report, tcb_of
 from enclave_api.attestation.steps import Step, StepFailed, StepSkipped, run_step, skipped
 from enclave_api.attestation.x509_chain import (
     Chain,
@@ -36,7 +36,7 @@ from enclave_api.attestation.x509_chain import (
     readable_certificates,
 )
 
-__all__ = ["STEPS", "SevSnpPolicy", "TcbFloor", "certificate_table", "raw_report", "verify_sev_snp"]
+__all__ = ["STEPS", "SevSnpPolicy", "TcbFloor", "certificate_table", "verify_sev_snp"]
 
 READABLE = "report readable"
 CHAIN = "chain to the vendor's root"
@@ -70,7 +70,7 @@ def verify_sev_snp(report: bytes, material: Material, policy: SevSnpPolicy, at: 
     Never raises for evidence, however malformed: it fails the step, and skips those that hang on it.
 
     Args:
-        report: ATTESTATION_REPORT as the firmware wrote it; `raw_report` reads hex text.
+        report: ATTESTATION_REPORT as the firmware wrote it.
         material: VCEK or VLEK, ASK or ASVK, ARK, in any order and among others; revocation lists.
         policy: what is accepted.
         at: the time at which certificates and lists must be valid; with a time zone.

@@ -22,7 +22,8 @@ CERTIFICATE_BYTES_MAX = 16_384  # AMD's have 1.7 KB, Intel's 1.2 KB
 RSA_BITS = range(2048, 4097)  # AMD's have 4,096; larger ones would only cost time
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+# base64 has no "-": a search that could run over one takes quadratic time on a stranger's BEGIN lines without an end
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 # what cryptography raises for malformed or unusual bytes, at loading or when a member is first read
 MALFORMED = (
     ValueError,

@@ -162,9 +162,9 @@ def point_in_time(text: str) -> "datetime":
         return datetime.now(UTC)
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # overflow: the first hours of the year 1, of another zone
         raise typer.BadParameter(f"--at {text!r} is no time; write 2026-02-15T12:00:00Z") from None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def load_certs(paths: list[Path] | None) -> "Material":

@@ -128,6 +128,7 @@ def test_a_fault_ends_with_its_step(name: str, tmp_path: Path) -> None:
     steps, verdict = told(done)
     assert (done.returncode, verdict["verdict"]) == (1, "refused")
     assert steps[step] == "failed"
+    assert steps["not simulated"] == ("passed" if step == "report data as expected" else "skipped")
     assert "[evidence_refused]" in done.stderr
 
 
@@ -224,6 +225,7 @@ def test_a_file_that_is_none_is_refused_in_words(name: str, tmp_path: Path) -> N
     [
         ["--format", "sgx"],
         ["--at", "tomorrow"],
+        ["--at", "0001-01-01T00:00:00+05:00"],
         ["--report-data", "00"],
         ["--nonce", "no hex"],
         ["--accept-simulated", "--policy", "evidence.toml"],
@@ -233,7 +235,9 @@ def test_a_file_that_is_none_is_refused_in_words(name: str, tmp_path: Path) -> N
 def test_wrong_use_is_told_apart_from_refusal(words: list[str], tmp_path: Path) -> None:
     """Exit code 2: nothing was judged."""
     file = saved(tmp_path, simulated(facts().claims(NONCE, NOW)))
-    assert run(file, *words).returncode == 2
+    done = run(file, *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

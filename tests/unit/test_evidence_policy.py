@@ -29,6 +29,7 @@ from enclave_api.errors import EvidenceRefused, EvidenceUnreadable
 from enclave_api.keys import Keys
 from sandbox.jail.required import REQUIRED
 from tests.unit.snp_machine import Machine
+from tests.unit.tdx_machine import Scene, body
 
 NONCE = bytes(range(32))
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -183,6 +184,19 @@ def test_digests_are_held_against_the_policy() -> None:
         assert set(failed(evidence, policy)) == {step}
         skipped = {s.name for s in judged(evidence, SIMULATED).steps if s.outcome == "skipped"}
         assert step in skipped
+
+
+def test_code_is_believed_of_a_tdx_guest_measured_up_to_its_kernel() -> None:
+    """Firmware that everybody may start vouches for no claim: kernel and command line must be named too."""
+    claims = facts().claims(NONCE, NOW)
+    scene = Scene(body=body(report_data=report_data(claims)))
+    measured = {"rtmr1": ("31" * 48,), "rtmr2": ("32" * 48,)}
+    for named in ({}, {"rtmr1": measured["rtmr1"]}, {"rtmr2": measured["rtmr2"]}, measured):
+        policy = Policy(code_digests=(facts().code_digest,), tdx=scene.but(policy=named).tdx_policy())
+        verdict = judged(Evidence(claims, "tdx", scene.quote), policy, at=scene.at, material=scene.material)
+        refused = {step.name for step in verdict.steps if step.outcome == "failed"}
+        assert refused == (set() if named == measured else {"code digest accepted"})
+        assert verdict.accepted == (named == measured)
 
 
 def test_age_is_judged_at_the_time_given() -> None:

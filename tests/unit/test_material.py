@@ -1,5 +1,6 @@
 """Files of certificates, lists and collateral, sorted by what they hold."""
 
+import base64
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,14 +29,23 @@ LIST = (
     .sign(CA.key, SHA256())
 )
 CRL = LIST.public_bytes(Encoding.DER)
+ODD_CRL = CRL.replace(b"\x02\x01\x01\x30", b"\x02\x01\x41\x30", 1)  # of version 66
+ODD = DER.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
 VCEK = UUID("63da758d-e664-4564-adc5-f4b93be8accd").bytes
 TABLE = struct.pack("<16sII", VCEK, 48, len(DER)) + bytes(24) + DER
 BOTH_PEM = b"a note\n" + CA.pem + LIST.public_bytes(Encoding.PEM) + CA.pem
+
+
+def pem(what: str, der: bytes) -> bytes:
+    """PEM of bytes that `cryptography` does not load."""
+    return f"-----BEGIN {what}-----\n{base64.b64encode(der).decode()}\n-----END {what}-----\n".encode()
+
 
 CONTENTS = {
     "DER certificate": (DER, Material((DER,))),
     "DER list": (CRL, Material((), (CRL,))),
     "PEM of several": (BOTH_PEM, Material((DER, DER), (CRL,))),
+    "PEM after a BEGIN without END": (b"-----BEGIN CERTIFICATE-----\n" + BOTH_PEM, Material((DER, DER), (CRL,))),
     "hex of a certificate": (DER.hex().upper().encode() + b"\r\n", Material((DER,))),
     "hex of a list, in lines": (
         b"\n".join(CRL.hex()[i : i + 64].encode() for i in range(0, len(CRL) * 2, 64)),
@@ -48,6 +58,9 @@ CONTENTS = {
     "nothing": (b"", None),
     "a text": (b"see README", None),
     "a certificate cut": (DER[:-1], None),
+    "a certificate of an unknown version": (ODD, None),
+    "a list of an unknown version": (ODD_CRL, None),
+    "PEM of unknown versions": (pem("CERTIFICATE", ODD) + pem("X509 CRL", ODD_CRL), None),
     "PEM cut": (CA.pem[:-40], None),
     "PEM of something else": (CA.pem.replace(b"CERTIFICATE", b"PRIVATE KEY"), None),
     "hex of a text": (b"see README".hex().encode(), None),

@@ -99,6 +99,10 @@ WRONG = {
     "no roots": (SNP.replace("roots", "# roots"), "line 2: sev-snp.roots: is missing"),
     "an empty list of roots": (f"[tdx]\nroots = []\nmeasurements = ['{MEASUREMENT}']\n", "line 2: tdx.roots: "),
     "no measurements": (SNP.replace("measurements", "# measurements"), "sev-snp.measurements: is missing"),
+    "an empty list of configurations": ("config_digests = []\n" + SNP, "line 1: config_digests: "),
+    "true as a number": (SNP + "vmpl_max = true\n", "line 6: sev-snp.vmpl_max: "),
+    "a text as a number": (TDX + 'tcb_evaluation_min = "17"\n', "line 5: tdx.tcb_evaluation_min: "),
+    "a word as a flag": (TDX + 'require_crls = "off"\n', "line 5: tdx.require_crls: "),
     "a digest too short": (SNP.replace(DIGEST, DIGEST[1:]), "line 3: sev-snp.roots.0: "),
     "true as a text": ('accept_simulated = "true"\n' + SNP, "line 1: accept_simulated: must be true or false"),
     "one as true": ("accept_warm = 1\n" + SNP, "line 1: accept_warm: must be true or false"),
@@ -129,8 +133,9 @@ def test_a_file_at_fault_is_refused(name: str) -> None:
 
 
 def test_odd_bytes_are_refused() -> None:
-    """No text, too long, control characters in a name: refused in printable words."""
-    for content in (b"\xff\xfe", b"#" * (POLICY_BYTES_MAX + 1)):
+    """No text, too long, too deep, control characters in a name: refused in printable words."""
+    deep, long = b"a = " + b"[" * 60_000, b"age_minutes_max = " + b"9" * 5_000
+    for content in (b"\xff\xfe", b"#" * (POLICY_BYTES_MAX + 1), deep, long):
         with pytest.raises(PolicyInvalid):
             parse_policy(content)
     refusal('"\\u001b[2J" = 1\n')

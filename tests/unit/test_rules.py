@@ -341,7 +341,32 @@ def test_any_expression_compiles_or_is_refused(expression: str) -> None:
 def test_a_name_in_a_text_is_not_a_field_and_a_field_in_disguise_fails_closed() -> None:
     """Fields inside quotes are not read; a field written with spaces or a leading dot still is."""
     assert one("exclusions", f'when: \'"{COUNT}" == "x"\'').limit(0.5, {}) == 100.0
-    for disguise in ("tax . arrears . count_12m > 2", ".tax.arrears.count_12m > 2"):
+    for disguise in (
+        "tax . arrears . count_12m > 2",
+        ".tax.arrears.count_12m > 2",
+        "2 < tax.arrears.count_12m // a comment behind it",
+        "2 < tax.arrears.count_12m //",
+    ):
         made = one("exclusions", f"when: {disguise}, missing: skip")
         assert made.limit(0.5, {}) == 100.0
         assert made.limit(0.5, {COUNT: 3}) is None
+
+
+def test_a_field_before_a_comment_is_missing_though_another_rule_reads_it() -> None:
+    """What stands in for a value in an evaluation of all rules together must not decide a rule that asks for it."""
+    made = rules(
+        f"version: 1\nexclusions: [{{name: e, when: '9 < {COUNT} // more than nine'}}]\n"
+        f"caps: [{{name: a, when: '{COUNT} > 5', limit: 7, missing: skip}}, {{name: b, limit: 100}}]\n"
+    )
+    assert made.limit(0.5, {COUNT: 3}) == 100
+    assert made.limit(0.5, {COUNT: 10}) is None
+    assert made.limit(0.5, {}) is None
+    assert made.rules[0].fields == (COUNT,)
+
+
+def test_a_number_divided_by_zero_is_what_the_guide_says() -> None:
+    """Infinite, or NaN and then no condition holds; the guard that docs/rules.md shows does."""
+    ratio = f"{SALES} / (model.score - 0.5) > 0.5"
+    assert one("exclusions", f"when: {ratio}").limit(0.5, {SALES: 1.0}) is None
+    assert one("exclusions", f"when: {ratio}").limit(0.5, {SALES: 0.0}) == 100
+    assert one("exclusions", f"when: model.score == 0.5 || {ratio}").limit(0.5, {SALES: 0.0}) is None

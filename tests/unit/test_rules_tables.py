@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from model_registry.errors import Problem, RulesInvalid
 from model_registry.rules import Rules, compile_rules
+from model_registry.rules_cases import read_rules_file
+from model_registry.rules_values import Fields
+from model_registry.rules_yaml import PROBLEMS_MAX
 from tests.unit.test_rules import FIELDS, SALES, problems, rules
 
 GRADE = "market.company.industry"
@@ -207,3 +210,28 @@ def test_a_first_hit_table_is_caps_whose_conditions_exclude_the_rows_above(
         above = f"({above}) ? true : ({when})"
     expanded = rules(f"version: 1\ncaps:\n{caps}")
     assert rules(_table_of(rows, "first")).limit(score, values) == expanded.limit(score, values)
+
+
+def test_hints_are_searched_for_no_more_problems_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close code costs milliseconds: a table, a condition, cases of nothing but wrong codes must not take minutes."""
+    asked: list[str] = []
+
+    def wanted(_: Fields, name: str, text: str) -> str:
+        asked.append(text)
+        return ""
+
+    monkeypatch.setattr(Fields, "wanted", wanted)
+    wrong = ", ".join(f"code{number}" for number in range(150))
+    compared = f"{GRADE} in [{', '.join(repr(str(number)) for number in range(150))}]"
+    values = "".join(f"  - {{name: c{number}, values: {{{GRADE}: no}}, limit: 0}}\n" for number in range(100))
+    exclusions = f'exclusions:\n  - {{name: e, when: "{compared}"}}\n'
+    for text in (
+        table(f"{wrong} | - | decline\n" * 20),
+        f"version: 1\n{exclusions}".encode(),
+        f"version: 1\ncases:\n{values}".encode(),
+    ):
+        asked.clear()
+        with pytest.raises(RulesInvalid) as refused:
+            read_rules_file(text, FIELDS, CODES)
+        assert len(refused.value.problems) == PROBLEMS_MAX
+        assert len(asked) == PROBLEMS_MAX

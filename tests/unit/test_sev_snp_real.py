@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from enclave_api.attestation.hardware import HardwareVerdict, Material
+from enclave_api.attestation.material import from_hex
 from enclave_api.attestation.sev_snp_report import REPORT_BYTES
-from enclave_api.attestation.verify_sev_snp import SevSnpPolicy, raw_report, verify_sev_snp
+from enclave_api.attestation.verify_sev_snp import SevSnpPolicy, verify_sev_snp
 from enclave_api.attestation.x509_chain import certificates_of
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "attestation"
@@ -47,7 +48,7 @@ def evidence(identifier: str) -> tuple[bytes, tuple[bytes, ...]]:
         document = json.loads(files[0].read_bytes())
         report = bytes(document["report"])[HCL_OFFSET : HCL_OFFSET + REPORT_BYTES]
         return report, certificates_of(document["vcek"].encode())
-    return raw_report(files[0].read_bytes()), certificates_of(files[1].read_bytes())
+    return from_hex(files[0].read_bytes()), certificates_of(files[1].read_bytes())
 
 
 def issuers(line: str) -> tuple[bytes, ...]:

@@ -1,5 +1,6 @@
 """Intel's statements from files: which bytes are signed, by whom, for when; and of several, which one counts."""
 
+import base64
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +16,7 @@ from enclave_api.attestation.hardware import Material
 from enclave_api.attestation.steps import StepFailed
 from enclave_api.attestation.tdx_collateral import CRLS_MAX, DOCUMENTS_MAX, collateral_of
 from enclave_api.attestation.tdx_json import DOCUMENT_BYTES_MAX, members_of
-from enclave_api.attestation.verify_tdx import CHAIN, QE_IDENTITY, STATUS, TCB_INFO, verify_tdx
+from enclave_api.attestation.verify_tdx import CHAIN, QE_IDENTITY, REVOKED, STATUS, TCB_INFO, verify_tdx
 from enclave_api.attestation.x509_certificates import CERTIFICATES_MAX
 from tests.unit.tdx_machine import (
     COMPONENTS,
@@ -250,6 +251,14 @@ def test_certificates_and_lists_may_be_pem_or_der() -> None:
         (vendor().signer.pem.encode(),), tuple(pem(crl).encode() for crl in GOOD.crls), (GOOD.info, GOOD.identity)
     )
     assert not failed(verify_tdx(QUOTE, given, GOOD.tdx_policy(), NOW))
+
+
+def test_a_list_of_an_unknown_version_is_none() -> None:
+    """As PEM in a bundle: what `cryptography` raises for it is no ValueError, and must not leave the verifier."""
+    odd = GOOD.crls[0].replace(b"\x02\x01\x01\x30", b"\x02\x01\x41\x30", 1)
+    text = f"-----BEGIN X509 CRL-----\n{base64.b64encode(odd).decode()}\n-----END X509 CRL-----\n"
+    given = Material(documents=(bundle(pck_crl=text),))
+    assert failed(verify_tdx(QUOTE, given, GOOD.tdx_policy(), NOW)) == [REVOKED]
 
 
 def test_too_much_is_refused() -> None:

@@ -263,6 +263,8 @@ def test_pem_and_der_are_read() -> None:
     pem = ROOT.public_bytes(Encoding.PEM) + b"some words\n" + MIDDLE.public_bytes(Encoding.PEM)
     broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     assert certificates_of(pem + broken) == tuple(ders)
+    # each BEGIN is looked at by itself: a million of them without an END must not be searched through for each
+    assert certificates_of(b"-----BEGIN CERTIFICATE-----\nAAAA\n" + pem) == tuple(ders)
     assert certificates_of(ders[0]) == (ders[0],)
     unknown_version = ders[0].replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
     assert readable_certificates([*ders, *ders, b"", b"junk", ders[0] + b"\0", unknown_version]) == [ROOT, MIDDLE]

@@ -3,8 +3,8 @@
 import time
 
 from bench.report import Figure
-from model_registry.expressions import Value
 from model_registry.rules import Rules, compile_rules
+from model_registry.rules.expressions import Value
 
 RUNS, TURNS = 100, 60  # the best turn: other processes share the cores
 FIELDS = {

@@ -55,8 +55,8 @@ def lint_rules(
     from enclave_api.cli import rules_report as report
     from enclave_api.cli.rules_source import Fields, read_source, save_list
     from model_registry.errors import RulesInvalid
-    from model_registry.rules_cases import read_rules_file
-    from model_registry.rules_coverage import coverage_of
+    from model_registry.rules.cases import read_rules_file
+    from model_registry.rules.coverage import coverage_of
 
     with plain_errors():
         read = read_source(source, offer, Fields(fields, catalog, server, as_))
@@ -101,7 +101,7 @@ def explain_rules(
     """
     from enclave_api.cli import rules_report as report
     from enclave_api.cli.rules_source import Fields, read_source
-    from model_registry.rules_cases import read_rules_file, run_case
+    from model_registry.rules.cases import read_rules_file, run_case
 
     with plain_errors():
         read = read_source(source, offer, Fields(fields, catalog, server, as_))

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from model_registry.errors import Problem
-from model_registry.rules_cases import CaseResult
-from model_registry.rules_coverage import Coverage, CoverageLine
-from model_registry.rules_decide import OTHERWISE, Step, Verdict
+from model_registry.rules.cases import CaseResult
+from model_registry.rules.coverage import Coverage, CoverageLine
+from model_registry.rules.decide import OTHERWISE, Step, Verdict
 
 SHOWN_CHARACTERS = 120  # of a source line, around the place
 

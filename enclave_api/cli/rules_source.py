@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from model_registry.errors import ManifestInvalid
-from model_registry.rules_yaml import RULES_BYTES_MAX
+from model_registry.rules.document import RULES_BYTES_MAX
 from sandbox.gate import snap
 
 

@@ -33,7 +33,7 @@ from enclave_api.wire_limits import CHUNK_BYTES_MAX
 from model_registry.bundle import RecipientKey, Sample, SealedBundle, digests_of, encode_content, seal_bundle
 from model_registry.convert import Converted, FieldSpec
 from model_registry.manifest import Manifest, make_manifest, sign_manifest
-from model_registry.rules_cases import check_rules
+from model_registry.rules.cases import check_rules
 from sandbox.gate import snap
 
 Row = Mapping[str, float | int | bool | str | None]

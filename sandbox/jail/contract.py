@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from model_registry.admission import Categories, ManifestView, TensorInput
 from model_registry.errors import ModelRefused, Reason
-from model_registry.expressions import Value
+from model_registry.rules.expressions import Value
 
 _FLOATS: dict[str, type[np.generic]] = {"float32": np.float32, "float64": np.float64}
 _NUMERIC = {**_FLOATS, "int64": np.int64, "bool": np.bool_}

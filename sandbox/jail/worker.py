@@ -22,7 +22,7 @@ from heixia.registry.v1 import bundle_pb2
 from model_registry.admission import admit
 from model_registry.errors import ModelRefused, Reason, RulesInvalid
 from model_registry.rules import Rules
-from model_registry.rules_cases import check_rules
+from model_registry.rules.cases import check_rules
 from sandbox.gate import snap
 from sandbox.jail.contract import Contract, Vector, contract_of, parse_contract, trial_rows
 from sandbox.jail.measure import MEMORY_BYTES_MAX, RUN_CPU_US_MAX, allocated_bytes, clock_ms, cpu_us

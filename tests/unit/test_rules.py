@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model_registry.errors import Problem, RulesInvalid
 from model_registry.rules import Rules, compile_rules
-from model_registry.rules_yaml import RULES_BYTES_MAX
+from model_registry.rules.document import RULES_BYTES_MAX
 
 FIELDS = {
     "tax.arrears.count_12m": "integer",

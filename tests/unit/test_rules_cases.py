@@ -8,8 +8,8 @@ import pytest
 from enclave_api.cli.example import FIELDS as EXAMPLE_FIELDS
 from enclave_api.cli.example import LEVELS, RULES, SKLEARN_FIELDS, specs
 from model_registry.errors import Problem, RulesCaseFailed, RulesInvalid
-from model_registry.rules_cases import CaseResult, RulesFile, check_rules, read_rules_file
-from model_registry.rules_coverage import Coverage, coverage_of
+from model_registry.rules.cases import CaseResult, RulesFile, check_rules, read_rules_file
+from model_registry.rules.coverage import Coverage, coverage_of
 from sandbox.gate import snap
 from sandbox.vault.catalog import load_catalog
 from tests.unit.test_rules import COUNT, FIELDS, SALES

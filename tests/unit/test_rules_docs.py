@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from enclave_api.cli.main import app
-from model_registry.expressions import EXPRESSION_CHARACTERS_MAX
 from model_registry.rules import CHARACTERS_MAX
-from model_registry.rules_text import CASES_MAX, INPUTS_MAX, RULES_MAX
-from model_registry.rules_yaml import RULES_BYTES_MAX
+from model_registry.rules.document import RULES_BYTES_MAX
+from model_registry.rules.expressions import EXPRESSION_CHARACTERS_MAX
+from model_registry.rules.text import CASES_MAX, INPUTS_MAX, RULES_MAX
 
 DOC = Path(__file__).parents[2] / "docs" / "rules.md"
 FILES = re.compile(r"^```yaml (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)

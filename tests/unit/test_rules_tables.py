@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from model_registry.errors import Problem, RulesInvalid
 from model_registry.rules import Rules, compile_rules
-from model_registry.rules_cases import read_rules_file
-from model_registry.rules_values import Fields
-from model_registry.rules_yaml import PROBLEMS_MAX
+from model_registry.rules.cases import read_rules_file
+from model_registry.rules.document import PROBLEMS_MAX
+from model_registry.rules.values import Fields
 from tests.unit.test_rules import FIELDS, SALES, problems, rules
 
 GRADE = "market.company.industry"

@@ -13,9 +13,9 @@ Language"), with codes and days written without quotes:
 import re
 from collections.abc import Iterator
 
-from model_registry.expressions import Kind, Value
-from model_registry.rules_values import Fields, cel_literal
-from model_registry.rules_yaml import Problems, Text
+from model_registry.rules.document import Problems, Text
+from model_registry.rules.expressions import Kind, Value
+from model_registry.rules.values import Fields, cel_literal
 
 _PIECE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
 _NOT = re.compile(r"not\s*\((.*)\)", re.DOTALL)

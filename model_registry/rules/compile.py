@@ -3,13 +3,13 @@
 import re
 from collections.abc import Sequence
 
-from model_registry.expressions import SCORE, Compiled, Compiler, Value
-from model_registry.rules_cells import cell_condition
-from model_registry.rules_codes import check_codes
-from model_registry.rules_decide import Amount, Row, Rule, Verdict
-from model_registry.rules_text import RowText, RuleText
-from model_registry.rules_values import Fields
-from model_registry.rules_yaml import Problems, Text
+from model_registry.rules.cells import cell_condition
+from model_registry.rules.codes import check_codes
+from model_registry.rules.decide import Amount, Row, Rule, Verdict
+from model_registry.rules.document import Problems, Text
+from model_registry.rules.expressions import SCORE, Compiled, Compiler, Value
+from model_registry.rules.text import RowText, RuleText
+from model_registry.rules.values import Fields
 
 _YUAN = re.compile(r"\d{1,15}(\.\d{1,15})?")
 _VERDICTS = {"decline": Verdict.DECLINE, "skip": Verdict.SKIP}

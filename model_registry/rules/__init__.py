@@ -29,12 +29,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from model_registry.errors import Problem, RulesInvalid
-from model_registry.expressions import SCORE, Compiled, Compiler, Fused, Inputs, Kind, Value
-from model_registry.rules_compile import compile_rule
-from model_registry.rules_decide import Known, Outcome, Rule, Step, Verdict, decide_singly
-from model_registry.rules_text import FileText, read_rules
-from model_registry.rules_values import Fields
-from model_registry.rules_yaml import Problems
+from model_registry.rules.compile import compile_rule
+from model_registry.rules.decide import Known, Outcome, Rule, Step, Verdict, decide_singly
+from model_registry.rules.document import Problems
+from model_registry.rules.expressions import SCORE, Compiled, Compiler, Fused, Inputs, Kind, Value
+from model_registry.rules.text import FileText, read_rules
+from model_registry.rules.values import Fields
 
 NO_CAP = "no cap applies"
 CHARACTERS_MAX = 64_000  # of all expressions, those made of cells too: at worst (long lists) 9 ms of a call's slot
@@ -122,7 +122,7 @@ def compile_rules(
     codes: Mapping[str, Sequence[str]] | None = None,
     known: Sequence[str] = (),
 ) -> Rules:
-    """Compile and type-check a rules file; its cases are not run (model_registry.rules_cases does).
+    """Compile and type-check a rules file; its cases are not run (model_registry.rules.cases does).
 
     Args:
         text: the file's bytes; empty = no rules.

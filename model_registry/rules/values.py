@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from model_registry.expressions import SCORE, Kind, Value
+from model_registry.rules.expressions import SCORE, Kind, Value
 
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 _INTEGER = re.compile(r"-?\d{1,15}")

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from model_registry.expressions import Compiled
-from model_registry.rules_values import Fields
-from model_registry.rules_yaml import Problems, Text
+from model_registry.rules.document import Problems, Text
+from model_registry.rules.expressions import Compiled
+from model_registry.rules.values import Fields
 
 _STRING = r"\"[^\"\\\n]*\"|'[^'\\\n]*'"
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from model_registry.rules import Rules
-from model_registry.rules_cases import CaseResult
-from model_registry.rules_decide import OTHERWISE, Rule, Step
+from model_registry.rules.cases import CaseResult
+from model_registry.rules.decide import OTHERWISE, Rule, Step
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The rules file as it is written: rules, tables and cases as positioned texts, nothing compiled yet.
 
-What the texts mean is model_registry/rules.py's business. An exclusion, a cutoff and a cap are read as tables of one
+What the texts mean is model_registry/rules/__init__.py's business. An exclusion, a cutoff and a cap are read as tables of one
 row, so that one way of deciding serves all.
 """
 
@@ -10,7 +10,7 @@ from itertools import islice
 
 import yaml
 
-from model_registry.rules_yaml import Document, Problems, Text
+from model_registry.rules.document import Document, Problems, Text
 
 RULES_MAX = 300  # rules and rows together; at worst evaluated one by one at 5 µs, two expressions each: 3 ms
 CASES_MAX = 200  # each walks every rule: at worst 0.6 s of the time that an inspection has

@@ -13,7 +13,7 @@ from enum import StrEnum
 from cel_expr_python import cel
 
 from model_registry.errors import Problem
-from model_registry.rules_yaml import Problems, Text
+from model_registry.rules.document import Problems, Text
 
 EXPRESSION_CHARACTERS_MAX = 2_000  # longer ones nobody reviews; CEL itself stops at nesting depth 32
 SCORE = "model.score"

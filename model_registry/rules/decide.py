@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from model_registry.expressions import SCORE, Compiled, Value
+from model_registry.rules.expressions import SCORE, Compiled, Value
 
 OTHERWISE = -1  # the row number of a table's `otherwise`
 Known = Mapping[str, Value | None]

@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from model_registry.errors import Problem, RulesCaseFailed, RulesInvalid
-from model_registry.expressions import Compiler, Value
 from model_registry.rules import NO_CAP, Rules, compile_text
-from model_registry.rules_decide import Step, Verdict
-from model_registry.rules_text import CaseText
-from model_registry.rules_yaml import Problems, Text
+from model_registry.rules.decide import Step, Verdict
+from model_registry.rules.document import Problems, Text
+from model_registry.rules.expressions import Compiler, Value
+from model_registry.rules.text import CaseText
 
 THE_OUTPUT = "the model's output"
 _SCORE = re.compile(r"-?\d{1,15}(\.\d{1,15})?")

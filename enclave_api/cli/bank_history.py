@@ -14,6 +14,7 @@ from enclave_api.cli.common import (
     plain_errors,
     show,
     table,
+    text_of,
     unused,
 )
 
@@ -81,7 +82,7 @@ def verify_champion(
     from audit.policy import Policy
 
     with plain_errors():
-        steps = checks.verify_champion(checks.ChampionProof.load(proof.read_text()), Policy.parse(policy.read_bytes()))
+        steps = checks.verify_champion(checks.ChampionProof.load(text_of(proof)), Policy.parse(policy.read_bytes()))
         table(("step", "ok", "detail"), [(s.name, s.ok, s.detail) for s in steps], as_json)
         if not all(step.ok for step in steps):
             fail("proof_invalid", "The champion's proof does NOT verify")

@@ -15,7 +15,16 @@ from enclave_api.cli.bank_evidence import (
     load_certs,
     point_in_time,
 )
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show, table
+from enclave_api.cli.common import (
+    DEFAULT_SERVER,
+    AsOption,
+    JsonOption,
+    ServerOption,
+    plain_errors,
+    show,
+    table,
+    text_of,
+)
 
 app = typer.Typer()
 
@@ -117,7 +126,7 @@ def replace_rules(
         chosen, time, material = chosen_policy(policy, accept_simulated), point_in_time(at), load_certs(certs)
         model, terms, _ = read_offer(offer, client.fields) if offer else (None, None, None)
         new = NewRules(
-            rules=rules.read_text() if rules else terms.rules if terms else "",
+            rules=text_of(rules) if rules else terms.rules if terms else "",
             levels=terms.levels if terms else None,
             samples=read_samples(samples) if samples else (),
             comment=comment,

@@ -79,6 +79,14 @@ def unused(path: Path | None) -> None:
         fail("file_unusable", f"{path.parent}: no such folder, or no permission to write there")
 
 
+def text_of(path: Path) -> str:
+    """A file's text, whatever the locale; exits with 1 where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        fail("file_unusable", f"{path}: the file is not UTF-8 text")
+
+
 def show(data: Any, as_json: bool) -> None:
     """Prints a mapping as lines `name  value`, or anything as JSON; a name's blanks are `_` there."""
     if as_json:

@@ -194,7 +194,7 @@ ATTEMPTS: dict[str, tuple[set[Role], Attempt]] = {
     "approve a version": ({Role.INSTITUTION}, lambda s, p: s.room.client(Bank, p).approve(s.version)),
     "promote a version": ({Role.INSTITUTION}, lambda s, p: s.room.client(Bank, p).promote(s.version)),
     "suspend a version": (
-        {Role.INSTITUTION, Role.OPERATOR},
+        {Role.INSTITUTION, Role.OPERATOR, Role.STEWARD},
         lambda s, p: s.room.client(Bank, p).suspend(s.version, "security"),
     ),
     "list versions": ({Role.INSTITUTION}, lambda s, p: s.room.client(Bank, p).versions(PRODUCT)),

@@ -1,6 +1,9 @@
 """What every command does alike: nothing is overwritten, what is wrong is said before anything is asked or spent."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,21 @@ def test_members_for_programs_have_no_blanks(capsys: pytest.CaptureFixture[str])
     show({"log index": 1, "by": "a b"}, True)
     table(("log index", "by"), [(1, "a b")], True)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"log_index": 1, "by": "a b"}] * 2
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    """Bytes where text belongs are an error in words, not a trace."""
+    proof = tmp_path / "proof.json"
+    proof.write_bytes(b"\xff\xfe")
+    code, said = run("bank", "verify-champion", str(proof), "--policy", str(proof))
+    assert (code, f"{proof}: the file is not UTF-8 text [file_unusable]" in said) == (1, True)
+
+
+def test_a_terminal_that_cannot_show_a_letter_shows_a_question_mark(tmp_path: Path) -> None:
+    """Rules named in Chinese are judged on an ASCII terminal, too."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("version: 1\ncutoffs: [{name: 风险过高, when: 1 > model.scor}]\n", encoding="utf-8")
+    command = (sys.executable, "-c", "from enclave_api.cli.main import main; main()", "bank", "lint-rules", str(rules))
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
+    assert (done.returncode, "????" in done.stdout, "Traceback" in done.stderr) == (1, True, False)

@@ -75,8 +75,10 @@ def _arrow(one: tuple[int, int, str, str], other: tuple[int, int, str, str]) -> 
         ends = (x + BOX_W // 2, y + BOX_H, to_x + BOX_W // 2, to_y)
     elif y == to_y:
         ends = (x + BOX_W, y + BOX_H // 2, to_x, to_y + BOX_H // 2)
-    else:  # out of the side, into the next column's nearer edge
-        ends = (x + BOX_W, y + BOX_H // 2, to_x + 30, to_y if to_y > y else to_y + BOX_H)
+    elif to_y > y:  # out of the side, into the next column's nearer edge
+        ends = (x + BOX_W, y + BOX_H // 2, to_x + 30, to_y)
+    else:  # up: out of the corner, so that it passes the box beside it
+        ends = (x + BOX_W - 6, y, to_x + 12, to_y + BOX_H)
     return '<line x1="{}" y1="{}" x2="{}" y2="{}" marker-end="url(#tip)"/>'.format(*ends)
 
 

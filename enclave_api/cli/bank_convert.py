@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, JsonOption, ServerOption, fail, plain_errors, show
+from enclave_api.cli.common import DEFAULT_SERVER, JsonOption, ServerOption, fail, plain_errors, show, text_of
 
 if TYPE_CHECKING:
     from enclave_api.cli.model_file import ModelFile
@@ -76,7 +76,7 @@ def convert(
 
 
 def _names(features: Sequence[str], fields: Path | None) -> list[str]:
-    names = fields.read_text().split() if fields else list(features)
+    names = text_of(fields).split() if fields else list(features)
     if not names or (fields is None and any(name.count(".") != 2 for name in names)):
         text = "the model's features are not called by full field names (department.dataset.field): name them with "
         raise typer.BadParameter(text + "--fields FILE, one a line, in the model's order")
@@ -104,7 +104,7 @@ def _orders(categories: Path | None) -> Mapping[str, Sequence[Any]]:
     import yaml
 
     try:
-        told = yaml.safe_load(categories.read_text())
+        told = yaml.safe_load(text_of(categories))
     except yaml.YAMLError as error:
         raise typer.BadParameter(f"{categories}: {error}") from None
     if not isinstance(told, dict) or not all(isinstance(order, list) for order in told.values()):
@@ -116,7 +116,7 @@ def _offer(product: str, levels: str, rules: Path | None) -> "Offer":
     from enclave_api.client.bank import Offer
 
     try:
-        return Offer(product, [int(level) for level in levels.split(",")], rules.read_text() if rules else "")
+        return Offer(product, [int(level) for level in levels.split(",")], text_of(rules) if rules else "")
     except ValueError:
         raise typer.BadParameter("--levels are whole yuan with commas: 0,50000,100000") from None
 

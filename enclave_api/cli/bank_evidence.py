@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors
+from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, unused
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -59,6 +59,7 @@ def evidence(
     from enclave_api.client.bank import Bank
 
     with plain_errors():
+        unused(save)
         chosen, time, material = chosen_policy(policy, accept_simulated), point_in_time(at), load_certs(certs)
         with Bank.connect(server, as_) as client:
             asked = client.ask_evidence()
@@ -123,7 +124,9 @@ def verify_file(
 @app.command("evidence-policy")
 def evidence_policy(
     out: Annotated[Path | None, typer.Argument(help="File to write; default: standard output.")] = None,
-    accept_simulated: AcceptOption = False,
+    accept_simulated: Annotated[
+        bool, typer.Option("--accept-simulated", help="Write a policy that accepts an enclave no hardware vouches for.")
+    ] = False,
 ) -> None:
     """Write a commented policy file to fill in; the code digest in it is this installation's.
 
@@ -136,8 +139,7 @@ def evidence_policy(
         print(text, end="")  # noqa: T201
         return
     with plain_errors():
-        if out.exists():
-            fail("file_unusable", f"{out} exists already; it is not overwritten")
+        unused(out)
         out.write_text(text)
         print(f"{out}: fill it in, then `heixia bank evidence --policy {out}`")  # noqa: T201
 

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show, table
+from enclave_api.cli.common import (
+    DEFAULT_SERVER,
+    AsOption,
+    JsonOption,
+    ServerOption,
+    fail,
+    plain_errors,
+    show,
+    table,
+    text_of,
+    unused,
+)
 
 app = typer.Typer()
 
@@ -34,6 +45,7 @@ def champion(
     from enclave_api.client.version_life import VersionLife
 
     with plain_errors(), VersionLife.connect(server, as_) as client:
+        unused(proof)
         asked = moment(at, datetime.now(UTC))
         then = None if asked is None else datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=asked)
         found = client.champion(product, then)
@@ -45,11 +57,12 @@ def champion(
             "until": format_time(found.until) if found.until else None,
             "log index": found.index,
         }
-        if as_json:
-            show(facts, as_json)
-            return
         plain = {name: value for name, value in facts.items() if value is not None}
-        show({**plain, "version": found.version or "none"}, False)
+        show(facts if as_json else {**plain, "version": found.version or "none"}, as_json)
+        if proof and not found.proof:
+            fail(
+                "file_unusable", f"{proof} is not written: no version was champion, and no entry of the log proves that"
+            )
 
 
 @app.command("verify-champion")
@@ -69,7 +82,7 @@ def verify_champion(
     from audit.policy import Policy
 
     with plain_errors():
-        steps = checks.verify_champion(checks.ChampionProof.load(proof.read_text()), Policy.parse(policy.read_bytes()))
+        steps = checks.verify_champion(checks.ChampionProof.load(text_of(proof)), Policy.parse(policy.read_bytes()))
         table(("step", "ok", "detail"), [(s.name, s.ok, s.detail) for s in steps], as_json)
         if not all(step.ok for step in steps):
             fail("proof_invalid", "The champion's proof does NOT verify")
@@ -100,4 +113,7 @@ def history(
             )
             for one in islice(client.history(product), count)
         ]
+    if not rows:
+        typer.echo(f"no changes of {product}: has your institution a product of that name?", err=True)
+        return
     table(("log index", "time", "version", "change", "by", "why"), rows, as_json)

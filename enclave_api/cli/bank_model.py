@@ -15,7 +15,7 @@ from enclave_api.cli.bank_evidence import (
     point_in_time,
 )
 from enclave_api.cli.bank_versions import show_version
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show
+from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show, unused
 
 app = typer.Typer()
 
@@ -29,13 +29,14 @@ def example(
 ) -> None:
     """Train an example model on made-up companies and write everything `heixia bank seal` needs."""
     from enclave_api.cli.example import train_lightgbm, train_sklearn
-    from enclave_api.cli.offer_file import write_offer
+    from enclave_api.cli.offer_file import require_free, write_offer
     from sandbox.vault.catalog import load_catalog
     from sandbox.vault.synthetic import generate
 
     with plain_errors():
         if kind not in ("lightgbm", "sklearn"):
             raise typer.BadParameter("--kind must be lightgbm or sklearn")
+        require_free(out)
         train = train_lightgbm if kind == "lightgbm" else train_sklearn
         # Another seed than `heixia data`: a bank never trains on the companies it will be asked about.
         made = train(generate(load_catalog(), companies, 1), product)
@@ -48,7 +49,9 @@ def example(
 @app.command()
 def seal(
     as_: AsOption,
-    offer: Annotated[Path, typer.Argument(help="offer.yaml: product, levels, fields, model, rules, samples.")],
+    offer: Annotated[
+        Path, typer.Argument(help="offer.yaml, or its folder: product, levels, fields, model, rules, samples.")
+    ],
     out: Annotated[Path, typer.Option(help="The sealed bundle.")] = Path("bundle.heixia"),
     policy: EvidencePolicyOption = None,
     accept_simulated: AcceptOption = False,
@@ -59,18 +62,24 @@ def seal(
 ) -> None:
     """Verify the enclave, sign a manifest, seal model and rules to the enclave's key.
 
-    The manifest names the policy file that the enclave was judged by.
+    The manifest names the policy file that the enclave was judged by. `bundle` and `manifest` are the hashes that
+    whoever approves the version finds again in `heixia bank version`.
+
+    Example: heixia bank seal --as clients/institution-zhongyuan-alice --policy evidence.toml offer --out v1.heixia
     """
     from enclave_api.cli.offer_file import read_offer, write_bundle
     from enclave_api.client.bank import Bank
+    from model_registry.manifest import manifest_hash
 
     with plain_errors(), Bank.connect(server, as_) as client:
+        unused(out)
         chosen, time, material = chosen_policy(policy, accept_simulated), point_in_time(at), load_certs(certs)
         recipient = client.verify_enclave(chosen.policy, at=time, material=material).recipient()
         model, terms, samples = read_offer(offer, client.fields)
         bundle = client.seal(model, terms, recipient, samples, evidence_policy=chosen.digest or None)
         write_bundle(out, bundle)
-        show({"bundle": str(out), "bytes": len(bundle.ciphertext), "sealed to": recipient.key_id}, as_json)
+        told = {"bundle": bundle.bundle_hash, "manifest": manifest_hash(bundle.manifest_jws).hex()}
+        show({"file": str(out), "bytes": len(bundle.ciphertext), "sealed to": recipient.key_id} | told, as_json)
 
 
 @app.command()

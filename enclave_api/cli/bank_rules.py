@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enclave_api.cli.common import DEFAULT_SERVER, JsonOption, ServerOption, counted, fail, plain_errors, show, table
+from enclave_api.cli.common import (
+    DEFAULT_SERVER,
+    JsonOption,
+    ServerOption,
+    counted,
+    fail,
+    plain_errors,
+    show,
+    table,
+    unused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +69,7 @@ def lint_rules(
     from model_registry.rules.coverage import coverage_of
 
     with plain_errors():
+        unused(save_fields)
         read = read_source(source, offer, Fields(fields, catalog, server, as_))
         if save_fields is not None:
             save_list(save_fields, read.fields)
@@ -108,7 +119,7 @@ def explain_rules(
         file = read_rules_file(read.text, read.kinds, read.codes, read.known)
         named = {each.text.name.value: each for each in file.cases}
         if case not in named:
-            fail("case_unknown", f"no case {case!r}; the file has: {', '.join(named) or 'none'}")
+            fail("case_unknown", f"no case {case!r}; the file has: {', '.join(map(repr, named)) or 'none'}")
         result = run_case(file.rules, named[case], read.level if read.levels is not None else None)
         if as_json:
             show(report.case_json(result) | {"steps": [report.step_json(step) for step in result.steps]}, True)

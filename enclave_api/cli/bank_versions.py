@@ -1,5 +1,6 @@
 """For banks: a version's life: approve, promote, roll back, replace rules, suspend, resume, retire, list."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +15,34 @@ from enclave_api.cli.bank_evidence import (
     load_certs,
     point_in_time,
 )
-from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show, table
+from enclave_api.cli.common import (
+    DEFAULT_SERVER,
+    AsOption,
+    JsonOption,
+    ServerOption,
+    plain_errors,
+    show,
+    table,
+    text_of,
+)
 
 app = typer.Typer()
 
-VersionArgument = Annotated[str, typer.Argument(help="<institution>/<product>@<n>")]
-ReasonOption = Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")]
+
+def _numbered(version: str) -> str:
+    if version and not re.fullmatch(r"[^/@]+/[^/@]+@[0-9]+", version):
+        raise typer.BadParameter(f"{version!r} is no version: write <institution>/<product>@<n>")
+    return version
+
+
+VersionArgument = Annotated[str, typer.Argument(help="<institution>/<product>@<n>", callback=_numbered)]
+ReasonOption = Annotated[
+    str,
+    typer.Option(
+        help="Why, as it will stand in the log: bank-decision, model-error, data-error, legal-order, security,"
+        " maintenance; another word is answered with the whole list."
+    ),
+]
 
 
 @app.command()
@@ -49,7 +72,10 @@ def rollback(
     as_: AsOption,
     product: Annotated[str, typer.Argument(help="<institution>/<product>")],
     to: Annotated[
-        str, typer.Option(help="Any approved version older than the champion; default: the champion before it.")
+        str,
+        typer.Option(
+            help="Any approved version older than the champion; default: the champion before it.", callback=_numbered
+        ),
     ] = "",
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
@@ -100,7 +126,7 @@ def replace_rules(
         chosen, time, material = chosen_policy(policy, accept_simulated), point_in_time(at), load_certs(certs)
         model, terms, _ = read_offer(offer, client.fields) if offer else (None, None, None)
         new = NewRules(
-            rules=rules.read_text() if rules else terms.rules if terms else "",
+            rules=text_of(rules) if rules else terms.rules if terms else "",
             levels=terms.levels if terms else None,
             samples=read_samples(samples) if samples else (),
             comment=comment,
@@ -117,12 +143,13 @@ def suspend(
     version: VersionArgument,
     reason: ReasonOption = "bank-decision",
     server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
 ) -> None:
     """Stop a version at once."""
     from enclave_api.client.version_life import VersionLife
 
     with plain_errors(), VersionLife.connect(server, as_) as client:
-        show_version(client.suspend(version, reason), False)
+        show_version(client.suspend(version, reason), as_json)
 
 
 @app.command()
@@ -131,12 +158,13 @@ def resume(
     version: VersionArgument,
     reason: ReasonOption = "bank-decision",
     server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
 ) -> None:
     """Lift your institution's suspension."""
     from enclave_api.client.version_life import VersionLife
 
     with plain_errors(), VersionLife.connect(server, as_) as client:
-        show_version(client.resume(version, reason), False)
+        show_version(client.resume(version, reason), as_json)
 
 
 @app.command()
@@ -166,6 +194,9 @@ def versions(
         for one in found:
             show(facts_of(one), as_json)
         return
+    if not found:
+        typer.echo(f"no versions of {product}: has your institution a product of that name?", err=True)
+        return
     rows = [_line(one) for one in found]
     table(("version", "state", "submitted", "by", "approved by", "model of", "bundle", "held back by"), rows, False)
 
@@ -180,7 +211,8 @@ def version(
     with plain_errors(), VersionLife.connect(server, as_) as client:
         found = client.version(version)
         show_version(found, as_json)
-        table(("code", "where", "text"), [(r.code, r.where, r.text) for r in found.reasons], as_json)
+        if found.reasons:
+            table(("code", "where", "text"), [(r.code, r.where, r.text) for r in found.reasons], as_json)
 
 
 def _line(version: Any) -> tuple[object, ...]:

@@ -26,6 +26,8 @@ def print_checklist(verdict: Verdict) -> None:
         steps.add_row(Text(mark, style), Text(step.name), Text(step.reason))
     console.print(steps)
     facts = Table(box=None, pad_edge=False, show_header=False)
+    facts.add_column()
+    facts.add_column(overflow="fold")  # a key is copied from here: never cut with an ellipsis
     for name, value in _found(verdict).items():
         facts.add_row(Text(name), Text(value if isinstance(value, str) else json.dumps(value)))
     console.print(facts)

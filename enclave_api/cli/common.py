@@ -69,10 +69,29 @@ def fail(code: str, text: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+def unused(path: Path | None) -> None:
+    """Exits with 1 where a file to write is there already or cannot be: called before anything is asked or spent."""
+    if path is None:
+        return
+    if path.is_file():
+        fail("file_unusable", f"{path} exists already; it is not overwritten")
+    if not os.access(path.parent, os.W_OK):
+        fail("file_unusable", f"{path.parent}: no such folder, or no permission to write there")
+
+
+def text_of(path: Path) -> str:
+    """A file's text, whatever the locale; exits with 1 where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        fail("file_unusable", f"{path}: the file is not UTF-8 text")
+
+
 def show(data: Any, as_json: bool) -> None:
-    """Prints a mapping as lines `name  value`, or anything as JSON."""
+    """Prints a mapping as lines `name  value`, or anything as JSON; a name's blanks are `_` there."""
     if as_json:
-        print(json.dumps(data, ensure_ascii=False))  # noqa: T201
+        named = {_member(name): value for name, value in data.items()} if isinstance(data, dict) else data
+        print(json.dumps(named, ensure_ascii=False))  # noqa: T201
         return
     width = max((len(str(name)) for name in data), default=0)
     for name, value in data.items():
@@ -83,7 +102,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], as_json: boo
     """Prints rows as a table, or as JSON Lines."""
     if as_json:
         for row in rows:
-            print(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False))  # noqa: T201
+            show(dict(zip(columns, row, strict=True)), as_json)
         return
     from rich.console import Console
     from rich.table import Table
@@ -94,6 +113,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], as_json: boo
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
     Console(width=None if sys.stdout.isatty() else 160).print(made)
+
+
+def _member(name: str) -> str:
+    return name.replace(" ", "_")
 
 
 def counted(number: int, one: str) -> str:

@@ -29,6 +29,10 @@ def list_(as_: AsOption, server: ServerOption = DEFAULT_SERVER, as_json: JsonOpt
 
     with plain_errors(), Operator.connect(server, as_) as client:
         facts = [_told(key) for key in client.list_keys()]
+    if not as_json:  # minutes are enough for people, and a hundred columns for the table
+        facts = [
+            one | {name: str(one[name])[:16].replace("T", " ") for name in ("made at", "taken until")} for one in facts
+        ]
     table(list(facts[0]), [list(one.values()) for one in facts], as_json)
 
 

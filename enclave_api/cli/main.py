@@ -1,5 +1,7 @@
 """`heixia`: the command line. Every command says what it does with --help; most speak --json."""
 
+import io
+import sys
 from collections.abc import Mapping
 
 from enclave_api.cli.lazy import LazyGroup, Part, plain_app
@@ -58,5 +60,8 @@ def _root() -> None:
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Runs the command line. What a terminal's encoding cannot show is a `?` there, not a defect."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app()

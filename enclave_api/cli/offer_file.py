@@ -61,12 +61,13 @@ def read_offer(path: Path, fields_of: FieldsOf) -> tuple[Converted, Offer, list[
     """Reads offer.yaml and the files it names.
 
     Args:
-        path: of offer.yaml.
+        path: of offer.yaml, or of its folder.
         fields_of: what the catalogue says of named fields (Bank.fields).
 
     Raises:
         ManifestInvalid: a member is wrong, or a file cannot be read; says which.
     """
+    path = path / "offer.yaml" if path.is_dir() else path
     try:
         read = yaml.safe_load(path.read_text())
         if not isinstance(read, dict):
@@ -99,14 +100,19 @@ def read_samples(path: Path) -> list[Sample]:
         raise ManifestInvalid("samples", public=f"{path.name}: no samples, one JSON object a line") from error
 
 
+def require_free(folder: Path) -> None:
+    """Raises FolderNotEmpty where something is in a folder: a bank's files are never overwritten."""
+    if folder.exists() and any(folder.iterdir()):
+        raise FolderNotEmpty("offer", public=f"{folder} is not empty")
+
+
 def write_offer(folder: Path, model: Converted, offer: Offer, samples: Sequence[Sample]) -> Path:
     """Writes offer.yaml, model.onnx, rules.yaml and samples.jsonl; returns the path of offer.yaml.
 
     Raises:
         FolderNotEmpty: a bank's files are never overwritten.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise FolderNotEmpty("offer", public=f"{folder} is not empty")
+    require_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model.onnx)
     (folder / "rules.yaml").write_text(offer.rules)

@@ -1,6 +1,5 @@
 """For application flows: ask for a limit. For anybody: verify a receipt, offline."""
 
-import os
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +16,7 @@ from enclave_api.cli.common import (
     plain_errors,
     show,
     table,
+    unused,
 )
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def request(
     request_id = request_id or str(uuid.uuid4())
     with plain_errors(hint=f"no answer? repeat with --request-id {request_id}"):
         # The call spends a use: what can fail does so before it.
-        if receipt and not os.access(receipt.parent, os.W_OK):
-            fail("file_unusable", f"{receipt.parent}: no such folder, or no permission to write there")
+        unused(receipt)
         with Application.connect(server, as_) as client:
             limit = client.request_limit(subject=subject, product=product, consent_id=consent_id, request_id=request_id)
         facts: dict[str, object] = {"limit_yuan": limit.yuan, "valid_until": format_time(limit.valid_until)}
@@ -106,6 +105,7 @@ def verify(
     if keep and not log:
         raise typer.BadParameter("--keep needs --log")
     with plain_errors():
+        unused(keep)
         try:
             kept, trust = Receipt.load(receipt.read_text()), Policy.parse(policy.read_bytes())
         except (OSError, UnicodeDecodeError) as error:

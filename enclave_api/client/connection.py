@@ -129,6 +129,14 @@ def wire_errors() -> Iterator[None]:
         if CODE_KEY in metadata:
             raise Refused(str(metadata[CODE_KEY]), status.name, text) from None
         if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            public = "is `heixia serve` running there, and is your certificate of its authority? " + text[:160]
-            raise ConnectionFailed(text, public=public) from None
+            raise ConnectionFailed(text, public=_unanswered(text)) from None
         raise Refused(f"grpc_{status.name.lower()}", status.name, text) from None
+
+
+def _unanswered(text: str) -> str:
+    """What to look at, and gRPC's last error without the layers around it."""
+    last = text.rpartition("last error: ")[2].removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")
+    if "Connection refused" in last:  # nobody listens: then certificates are not the reason
+        place = last.partition(": ")[0]
+        return f"is `heixia serve` running there? {place}: Connection refused"
+    return f"is `heixia serve` running there, and is your certificate of its authority? {last[:160]}"

@@ -217,6 +217,6 @@ def test_the_commands(stage: Stage) -> None:
     (made,) = run("rotate", "--overlap-days", "14")
     after = run("list")
     assert made["epoch"] == len(before) == len(after) - 1
-    assert (after[-1]["state"], after[-1]["key id"]) == ("newest", made["key id"])
+    assert (after[-1]["state"], after[-1]["key_id"]) == ("newest", made["key_id"])
     assert {one["state"] for one in after[:-1]} == {"older"}
-    assert made["until"] == after[-2]["taken until"]
+    assert made["until"] == after[-2]["taken_until"]

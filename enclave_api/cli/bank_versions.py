@@ -15,11 +15,12 @@ from enclave_api.cli.bank_evidence import (
     point_in_time,
 )
 from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show, table
+from enclave_api.reasons import HELP
 
 app = typer.Typer()
 
 VersionArgument = Annotated[str, typer.Argument(help="<institution>/<product>@<n>")]
-ReasonOption = Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")]
+ReasonOption = Annotated[str, typer.Option(help=HELP)]
 
 
 @app.command()
@@ -117,12 +118,36 @@ def suspend(
     version: VersionArgument,
     reason: ReasonOption = "bank-decision",
     server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
 ) -> None:
-    """Stop a version at once."""
+    """Stop a version at once. While it is champion, its product refuses calls; `resume` lifts it."""
     from enclave_api.client.version_life import VersionLife
 
     with plain_errors(), VersionLife.connect(server, as_) as client:
-        show_version(client.suspend(version, reason), False)
+        show_version(client.suspend(version, reason), as_json)
+
+
+@app.command("suspend-all")
+def suspend_all(
+    as_: AsOption,
+    reason: ReasonOption = "bank-decision",
+    server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop everything of your institution at once: every version of every product, in one transaction.
+
+    All your products then refuse calls. Lift it version by version, the champions (`heixia bank products`) first:
+
+    heixia bank suspend-all --reason security
+    """
+    from enclave_api.client.version_life import VersionLife
+
+    with plain_errors(), VersionLife.connect(server, as_) as client:
+        stopped = client.suspend_all(reason)
+    if not stopped and not as_json:
+        print("nothing was running: all your versions are held back already")  # noqa: T201
+    elif stopped:
+        table(("suspended",), [(name,) for name in stopped], as_json)
 
 
 @app.command()
@@ -131,12 +156,13 @@ def resume(
     version: VersionArgument,
     reason: ReasonOption = "bank-decision",
     server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
 ) -> None:
-    """Lift your institution's suspension."""
+    """Lift your institution's suspension; others' stay."""
     from enclave_api.client.version_life import VersionLife
 
     with plain_errors(), VersionLife.connect(server, as_) as client:
-        show_version(client.resume(version, reason), False)
+        show_version(client.resume(version, reason), as_json)
 
 
 @app.command()
@@ -148,6 +174,18 @@ def retire(
 
     with plain_errors(), VersionLife.connect(server, as_) as client:
         show_version(client.retire(version), as_json)
+
+
+@app.command()
+def products(as_: AsOption, server: ServerOption = DEFAULT_SERVER, as_json: JsonOption = False) -> None:
+    """List your institution's products: who is champion, who holds it back, how many versions there are."""
+    from enclave_api.client.version_life import VersionLife
+
+    with plain_errors(), VersionLife.connect(server, as_) as client:
+        found = client.products()
+    leads = [p.champion if as_json else p.champion.rpartition("/")[2] or "none" for p in found]
+    rows = [(p.product, lead, ", ".join(p.suspended_by), p.versions) for p, lead in zip(found, leads, strict=True)]
+    table(("product", "champion", "held back by", "versions"), rows, as_json)
 
 
 @app.command()
@@ -180,6 +218,7 @@ def version(
     with plain_errors(), VersionLife.connect(server, as_) as client:
         found = client.version(version)
         show_version(found, as_json)
+    if found.reasons:
         table(("code", "where", "text"), [(r.code, r.where, r.text) for r in found.reasons], as_json)
 
 

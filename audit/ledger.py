@@ -57,6 +57,7 @@ class _Waiter:
     change: Change[Any]
     future: "asyncio.Future[Any] | Future[Any]"
     loop: asyncio.AbstractEventLoop | None
+    together: int = 1  # it, and those behind it that go into the same transaction
 
 
 class Ledger:
@@ -120,6 +121,26 @@ class Ledger:
         future: asyncio.Future[Committed[T]] = loop.create_future()
         self._put(_Waiter(change, future, loop))
         return await future
+
+    async def append_all(self, changes: Sequence[Change[T]]) -> list[Committed[T] | BaseException]:
+        """Run changes in order in one transaction, each with an entry of its own, and wait until all are durable.
+
+        Args:
+            changes: at most `BATCH_MAX`. One that raises leaves no trace, and the others are made.
+
+        Returns:
+            For each change what was committed, or the error that it raised.
+
+        Raises:
+            LedgerBusy, LedgerClosed: as `append`, for all of them.
+        """
+        if len(changes) > BATCH_MAX:
+            raise LedgerBusy(f"{len(changes)} changes are too many for one transaction")
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Committed[T]]] = [loop.create_future() for _ in changes]
+        sizes = range(len(changes), 0, -1)
+        self._put(*(_Waiter(*each) for each in zip(changes, futures, [loop] * len(changes), sizes, strict=True)))
+        return await asyncio.gather(*futures, return_exceptions=True)
 
     def append_sync(self, change: Change[T]) -> Committed[T]:
         """Do as `append`, blocking the calling thread."""
@@ -253,20 +274,23 @@ class Ledger:
         cosigned = self._cosigned
         return cosigned if cosigned and size <= cosigned.size else self._head
 
-    def _put(self, waiter: _Waiter) -> None:
+    def _put(self, *waiters: _Waiter) -> None:
         with self._wake:
             if self._closed:
                 raise LedgerClosed("the ledger is closed")
-            if len(self._waiting) >= QUEUE_MAX:
+            if len(self._waiting) + len(waiters) > QUEUE_MAX:
                 raise LedgerBusy("too many changes are waiting")
-            self._waiting.append(waiter)
+            self._waiting.extend(waiters)
             self._wake.notify()
 
     def _take(self) -> list[_Waiter]:
         """Wait for changes and take a batch of them; none when closed and drained."""
         with self._wake:
             self._wake.wait_for(lambda: self._waiting or self._closed)
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
+            taken = list[_Waiter]()
+            while self._waiting and len(taken) + self._waiting[0].together <= BATCH_MAX:
+                taken.append(self._waiting.popleft())
+            return taken
 
     def _write_forever(self) -> None:
         batch: list[_Waiter] = []

@@ -13,6 +13,7 @@ from heixia.precredit.v1 import precredit_pb2
 
 from enclave_api.attestation.evidence import Evidence
 from enclave_api.errors import RequestInvalid
+from enclave_api.reasons import REASONS
 from model_registry.key_epochs import Epoch
 from sandbox.calls import Answer
 from sandbox.consent_life import State as ConsentState
@@ -30,11 +31,6 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _PAGE_TOKEN = re.compile(r"00[0-9a-f]{14}")  # the log's indices are below 2**53
 _ORGANISATION = re.compile(r"[a-z][a-z0-9-]{1,62}")
 _PRODUCT = re.compile(r"[a-z][a-z0-9-]{1,62}/[a-z][a-z0-9-]{1,62}")
-# A closed list: whatever stands in the log stays there, and free text would carry names and numbers into it.
-REASONS = (
-    "subject-request", "steward-decision", "bank-decision", "operator-decision", "authority-decision", "data-error",
-    "model-error", "legal-order", "security", "maintenance",
-)  # fmt: skip
 # Wide enough that no limit changes it: tag and length of the padding, every varint of money and all its variations.
 _SLACK_BYTES = 160
 

@@ -10,7 +10,7 @@ from enclave_api.converters import page_token, timestamp
 from enclave_api.identity import Principal, Role
 from model_registry.lifecycle import State
 from model_registry.version_history import Noted
-from model_registry.version_rows import Version
+from model_registry.version_rows import Product, Version
 
 
 def version(domain: Version, who: Principal) -> registry_pb2.Version:
@@ -36,6 +36,16 @@ def version(domain: Version, who: Principal) -> registry_pb2.Version:
         approved_at=_moment(domain.approved_at),
         champion_since=_moment(domain.champion_since),
         reasons=[registry_pb2.Reason(code=r.code, where=r.where, text=r.text) for r in domain.reasons if own],
+    )
+
+
+def product(domain: Product) -> registry_pb2.Product:
+    """A product, as its own institution reads it."""
+    return registry_pb2.Product(
+        product=domain.product,
+        champion=domain.champion or "",
+        suspended_by=domain.suspended_by,
+        versions=domain.versions,
     )
 
 

@@ -11,14 +11,15 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, select
 
 from audit.event import VersionApproved, VersionPromoted, VersionResumed, VersionRetired, VersionSuspended
-from audit.ledger import Position
+from audit.ledger import BATCH_MAX, Position
 from model_registry import tables
 from model_registry.errors import FourEyesRequired, ProductUnknown, TransitionRefused
-from model_registry.lifecycle import Change, State, next_state
+from model_registry.lifecycle import LIVING, Change, State, next_state
 from model_registry.submission import Said, Submissions, check_person
 from model_registry.version_history import Noted, Reign, history, reign_after, reign_of
 from model_registry.version_room import drop_unneeded
 from model_registry.version_rows import (
+    Product,
     Version,
     VersionRow,
     champion_before,
@@ -27,11 +28,13 @@ from model_registry.version_rows import (
     held_row,
     is_suspended,
     own_row,
+    products_of,
     state_of,
     versions_of,
 )
 
 LISTED_MAX = 500  # versions in one answer: some 600 bytes each, far below the message limit
+PRODUCTS_MAX = 500  # in one answer: some 200 bytes each
 Prepare = Callable[[str], Awaitable[object]]
 
 
@@ -133,16 +136,41 @@ class Registry(Submissions):
         Raises:
             VersionUnknown: none, or not theirs; TransitionRefused: the holder holds it back already.
         """
-
-        def change(connection: Connection, _: Position) -> Said[str]:
-            row = held_row(connection, name, holder)
-            line = {"version": name, "by": holder}
-            if connection.execute(insert(tables.suspension).prefix_with("OR IGNORE").values(line)).rowcount == 0:
-                raise TransitionRefused("suspended already", public="you suspended the version already")
-            return VersionSuspended(version=name, by=by, reason=reason), row.institution
-
         _check_holder(name, holder)
-        return self.get(name, await self.append(change))
+        return self.get(name, await self.append(_hold(name, holder, by, reason)))
+
+    async def suspend_all(self, institution: str, by: str, reason: str) -> list[str]:
+        """Stops whatever an institution has that could run, now or later: one transaction, an entry for each version.
+
+        Refused and retired versions are past running. What the institution holds back already stays as it is, and what
+        others hold back is held back by it too.
+
+        Args:
+            institution: whose.
+            by: who, for the log.
+            reason: for the log.
+
+        Returns:
+            The versions that were stopped by this call.
+        """
+        holder, stopped = f"institution/{institution}", list[str]()
+        # Once more for what was submitted meanwhile, until the look after a commit finds nothing.
+        while names := self._running(institution, holder):
+            changes = [self.noted(_hold(name, holder, by, reason)) for name in names]
+            for name, outcome in zip(names, await self.ledger.append_all(changes), strict=True):
+                if not isinstance(outcome, BaseException):
+                    stopped.append(name)
+                elif not isinstance(outcome, TransitionRefused):  # a colleague was first
+                    raise outcome
+        return stopped
+
+    def _running(self, institution: str, holder: str) -> Sequence[str]:
+        table, held = tables.version.c, tables.suspension.c
+        mine = select(held.version).where(held.by == holder)
+        living = table.institution == institution, table.state.in_(LIVING), table.version.not_in(mine)
+        with self.engine.connect() as connection:
+            query = select(table.version).where(*living).order_by(table.submitted_at, table.version)
+            return connection.scalars(query.limit(BATCH_MAX)).all()
 
     async def resume(self, name: str, holder: str, by: str, reason: str) -> Version:
         """Lifts the holder's own suspension; others' stay. Raises VersionUnknown, TransitionRefused."""
@@ -176,6 +204,11 @@ class Registry(Submissions):
         await self.append(change)
         return self.get(name, institution)
 
+    def products(self, institution: str) -> Sequence[Product]:
+        """An institution's products by name, at most PRODUCTS_MAX."""
+        with self.engine.connect() as connection:
+            return products_of(connection, institution, PRODUCTS_MAX)
+
     def list(self, product: str, institution: str) -> list[Version]:
         """A product's newest versions, at most LISTED_MAX, oldest first and without reasons; none of another's."""
         if product.partition("/")[0] != institution:
@@ -204,6 +237,17 @@ class Registry(Submissions):
         row = own_row(connection, name, institution)
         next_state(state_of(connection, row), Change.PROMOTE, suspended=is_suspended(connection, name))
         return row
+
+
+def _hold(name: str, holder: str, by: str, reason: str) -> Callable[[Connection, Position], Said[str]]:
+    def change(connection: Connection, _: Position) -> Said[str]:
+        row = held_row(connection, name, holder)
+        line = {"version": name, "by": holder}
+        if connection.execute(insert(tables.suspension).prefix_with("OR IGNORE").values(line)).rowcount == 0:
+            raise TransitionRefused("suspended already", public="you suspended the version already")
+        return VersionSuspended(version=name, by=by, reason=reason), row.institution
+
+    return change
 
 
 def _check_product(product: str, institution: str) -> None:

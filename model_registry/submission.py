@@ -186,13 +186,17 @@ class Submissions:
 
     async def append(self, change: Callable[[Connection, Position], Said[T]]) -> T:
         """Makes a change of a version, and writes it into the product's history with its entry."""
+        return (await self.ledger.append(self.noted(change))).value
 
-        def noted(connection: Connection, position: Position) -> Said[T]:
+    def noted(self, change: Callable[[Connection, Position], Said[T]]) -> Callable[[Connection, Position], Said[T]]:
+        """A change that writes itself into the product's history."""
+
+        def both(connection: Connection, position: Position) -> Said[T]:
             event, value = change(connection, position)
             note_change(connection, position.index, position.time, event)
             return event, value
 
-        return (await self.ledger.append(noted)).value
+        return both
 
     async def finish_inspections(self, inspect: Inspect) -> None:
         """Inspects what a stop of the service left submitted; a bundle that does not open is refused."""

@@ -12,7 +12,7 @@ from audit.prepared import Prepared
 from model_registry import tables
 from model_registry.bundle import SealedBundle
 from model_registry.errors import Reason, TransitionRefused, VersionUnknown
-from model_registry.lifecycle import State, may_hold
+from model_registry.lifecycle import LIVING, State, may_hold
 from model_registry.manifest import Manifest, departments_of, manifest_hash
 from model_registry.version_history import Reign, approvals, reign_of
 
@@ -50,6 +50,16 @@ class Version:
     def manifest_hash(self) -> str:
         """SHA-256 of the manifest JWS, hex."""
         return manifest_hash(self.manifest_jws).hex()
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product: its champion (None = none yet), who holds that back, and how many versions could run."""
+
+    product: str
+    champion: str | None
+    suspended_by: tuple[str, ...]
+    versions: int
 
 
 def bound_digest(manifest_jws: str, digest: str) -> str:
@@ -159,6 +169,18 @@ def submitted(name: str, manifest: Manifest, jws: str, bundle_hash: str, by: str
         by=by,
         model_of=model_of or None,
     )
+
+
+def products_of(connection: Connection, institution: str, count: int) -> list[Product]:
+    """An institution's products by name, the first `count`."""
+    table = tables.version.c
+    living = func.count().filter(table.state.in_(LIVING))
+    query = select(table.product, living).where(table.institution == institution).group_by(table.product)
+    made = []
+    for name, number in connection.execute(query.order_by(table.product).limit(count)):
+        champion = champion_of(connection, name)
+        made.append(Product(name, champion, tuple(holders_of(connection, champion or "")), number))
+    return made
 
 
 def versions_of(connection: Connection, product: str, rows: Sequence[VersionRow]) -> list[Version]:

@@ -55,11 +55,13 @@ def convert(
     with plain_errors():
         from enclave_api.cli.model_file import read_model_file
         from enclave_api.cli.offer_file import write_offer
+        from enclave_api.client.bank import check_offer
 
         found = read_model_file(model)
         orders = _orders(categories)
         specs = _fields_of(_names(found.features, fields), catalog, as_, server)
         offer = _offer(product, levels, rules)
+        check_offer(offer, specs)
         made = found.convert(specs, orders, rounds)
         compared: Parity | None = None
         kept: list[Sample] = []

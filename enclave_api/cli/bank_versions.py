@@ -25,6 +25,7 @@ from enclave_api.cli.common import (
     table,
     text_of,
 )
+from enclave_api.reasons import HELP
 
 app = typer.Typer()
 
@@ -36,13 +37,7 @@ def _numbered(version: str) -> str:
 
 
 VersionArgument = Annotated[str, typer.Argument(help="<institution>/<product>@<n>", callback=_numbered)]
-ReasonOption = Annotated[
-    str,
-    typer.Option(
-        help="Why, as it will stand in the log: bank-decision, model-error, data-error, legal-order, security,"
-        " maintenance; another word is answered with the whole list."
-    ),
-]
+ReasonOption = Annotated[str, typer.Option(help=HELP)]
 
 
 @app.command()
@@ -145,11 +140,34 @@ def suspend(
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop a version at once."""
+    """Stop a version at once. While it is champion, its product refuses calls; `resume` lifts it."""
     from enclave_api.client.version_life import VersionLife
 
     with plain_errors(), VersionLife.connect(server, as_) as client:
         show_version(client.suspend(version, reason), as_json)
+
+
+@app.command("suspend-all")
+def suspend_all(
+    as_: AsOption,
+    reason: ReasonOption = "bank-decision",
+    server: ServerOption = DEFAULT_SERVER,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop everything of your institution at once: every version of every product, in one transaction.
+
+    All your products then refuse calls. Lift it version by version, the champions (`heixia bank products`) first:
+
+    heixia bank suspend-all --reason security
+    """
+    from enclave_api.client.version_life import VersionLife
+
+    with plain_errors(), VersionLife.connect(server, as_) as client:
+        stopped = client.suspend_all(reason)
+    if not stopped and not as_json:
+        print("nothing was running: all your versions are held back already")  # noqa: T201
+    elif stopped:
+        table(("suspended",), [(name,) for name in stopped], as_json)
 
 
 @app.command()
@@ -160,7 +178,7 @@ def resume(
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Lift your institution's suspension."""
+    """Lift your institution's suspension; others' stay."""
     from enclave_api.client.version_life import VersionLife
 
     with plain_errors(), VersionLife.connect(server, as_) as client:
@@ -176,6 +194,18 @@ def retire(
 
     with plain_errors(), VersionLife.connect(server, as_) as client:
         show_version(client.retire(version), as_json)
+
+
+@app.command()
+def products(as_: AsOption, server: ServerOption = DEFAULT_SERVER, as_json: JsonOption = False) -> None:
+    """List your institution's products: who is champion, who holds it back, how many versions there are."""
+    from enclave_api.client.version_life import VersionLife
+
+    with plain_errors(), VersionLife.connect(server, as_) as client:
+        found = client.products()
+    leads = [p.champion if as_json else p.champion.rpartition("/")[2] or "none" for p in found]
+    rows = [(p.product, lead, ", ".join(p.suspended_by), p.versions) for p, lead in zip(found, leads, strict=True)]
+    table(("product", "champion", "held back by", "versions"), rows, as_json)
 
 
 @app.command()
@@ -211,8 +241,8 @@ def version(
     with plain_errors(), VersionLife.connect(server, as_) as client:
         found = client.version(version)
         show_version(found, as_json)
-        if found.reasons:
-            table(("code", "where", "text"), [(r.code, r.where, r.text) for r in found.reasons], as_json)
+    if found.reasons:
+        table(("code", "where", "text"), [(r.code, r.where, r.text) for r in found.reasons], as_json)
 
 
 def _line(version: Any) -> tuple[object, ...]:

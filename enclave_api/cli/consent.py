@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, fail, plain_errors, show
+from enclave_api.reasons import HELP
 
 if TYPE_CHECKING:
     from model_registry.signing import SigningKey
@@ -16,7 +17,7 @@ app = typer.Typer(
 )
 
 IdArgument = Annotated[str, typer.Argument(help="The consent's UUID.")]
-ReasonOption = Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")]
+ReasonOption = Annotated[str, typer.Option(help=HELP)]
 
 
 DayOption = Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from enclave_api.cli.common import DEFAULT_SERVER, AsOption, JsonOption, ServerOption, plain_errors, show, table
+from enclave_api.reasons import HELP
 
 app = typer.Typer(help="Department stewards: describe, load and stop data.", no_args_is_help=True)
 
@@ -91,7 +92,7 @@ def load(
 def suspend(
     as_: AsOption,
     dataset: Annotated[str, typer.Argument(help="<department>.<dataset>")],
-    reason: Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")] = "steward-decision",
+    reason: Annotated[str, typer.Option(help=HELP)] = "steward-decision",
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Stop every use of a dataset at once."""
@@ -105,7 +106,7 @@ def suspend(
 def resume(
     as_: AsOption,
     dataset: Annotated[str, typer.Argument(help="<department>.<dataset>")],
-    reason: Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")] = "steward-decision",
+    reason: Annotated[str, typer.Option(help=HELP)] = "steward-decision",
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Lift the stop."""
@@ -121,7 +122,7 @@ def suspend_version(
     version: Annotated[
         str, typer.Argument(help="A bank's version that reads your department's data, as the log names it.")
     ],
-    reason: Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")] = "steward-decision",
+    reason: Annotated[str, typer.Option(help=HELP)] = "steward-decision",
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Stop a version that reads your department's data, at once; `suspend` stops a dataset for all."""
@@ -135,7 +136,7 @@ def suspend_version(
 def resume_version(
     as_: AsOption,
     version: Annotated[str, typer.Argument(help="A version that your department stopped.")],
-    reason: Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")] = "steward-decision",
+    reason: Annotated[str, typer.Option(help=HELP)] = "steward-decision",
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Lift your department's stop of a version; others' stay."""

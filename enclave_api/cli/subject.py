@@ -17,6 +17,7 @@ from enclave_api.cli.common import (
     show,
     table,
 )
+from enclave_api.reasons import HELP
 
 if TYPE_CHECKING:
     from heixia.consent.v1.consent_pb2 import SubjectConsent
@@ -131,7 +132,7 @@ def _consent_sentence(one: "SubjectConsent") -> str:
 def revoke(
     as_: AsOption,
     consent_id: Annotated[str, typer.Argument(help="The consent's UUID: see `heixia subject consents`.")],
-    reason: Annotated[str, typer.Option(help="Why: one of the codes that may stand in the log.")] = "subject-request",
+    reason: Annotated[str, typer.Option(help=HELP)] = "subject-request",
     server: ServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:

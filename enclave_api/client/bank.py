@@ -87,6 +87,12 @@ def own_limits(offer: Offer, fields: Sequence[FieldSpec]) -> Callable[[Row, floa
     return limit
 
 
+def check_offer(offer: Offer, fields: Sequence[FieldSpec]) -> None:
+    """Compiles an offer's rules and runs their cases over its levels; raises RulesInvalid, RulesCaseFailed."""
+    kinds, codes = _kinds(fields), _codes(fields)
+    check_rules(offer.rules.encode(), kinds, codes, lambda yuan: snap(yuan, offer.levels))
+
+
 def _kinds(fields: Sequence[FieldSpec]) -> dict[str, str]:
     return {field.name: field.type for field in fields}
 
@@ -172,9 +178,8 @@ class Bank(VersionLife):
         Raises:
             ManifestInvalid, RulesInvalid, RulesCaseFailed, BundleInvalid: before anything is sent.
         """
-        rules = offer.rules.encode()
-        check_rules(rules, _kinds(model.fields), _codes(model.fields), lambda yuan: snap(yuan, offer.levels))
-        content = encode_content(model.onnx, rules, samples)
+        check_offer(offer, model.fields)
+        content = encode_content(model.onnx, offer.rules.encode(), samples)
         manifest = draft_manifest(model, offer, recipient, content, evidence_policy)
         return seal_bundle(content, sign_manifest(manifest, self.credentials.signing_key()), [recipient])
 

@@ -32,6 +32,10 @@ class VersionLife(Client):
         """Stops a version at once."""
         return self.call(self._stub.SuspendVersion, pb.SuspendVersionRequest(version=version, reason=reason)).version
 
+    def suspend_all(self, reason: str) -> list[str]:
+        """Stops everything of the institution at once; returns the versions that this call stopped."""
+        return list(self.call(self._stub.SuspendAllVersions, pb.SuspendAllVersionsRequest(reason=reason)).versions)
+
     def resume(self, version: str, reason: str) -> pb.Version:
         """Lifts the institution's own suspension."""
         return self.call(self._stub.ResumeVersion, pb.ResumeVersionRequest(version=version, reason=reason)).version
@@ -43,6 +47,10 @@ class VersionLife(Client):
     def version(self, version: str) -> pb.Version:
         """One version, with the reasons where it was refused."""
         return self.call(self._stub.GetVersion, pb.GetVersionRequest(version=version)).version
+
+    def products(self) -> list[pb.Product]:
+        """The institution's products, by name, and who is champion of each."""
+        return list(self.call(self._stub.ListProducts, pb.ListProductsRequest()).products)
 
     def versions(self, product: str) -> list[pb.Version]:
         """A product's versions, oldest first."""

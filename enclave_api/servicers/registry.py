@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from heixia.registry.v1 import registry_pb2 as pb
 from heixia.registry.v1 import registry_pb2_grpc as rpc
@@ -77,6 +78,15 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         stored = await self.registry.suspend(request.version, _holder(who), str(who), reason)
         return pb.SuspendVersionResponse(version=version_converters.version(stored, who))
 
+    async def SuspendAllVersions(
+        self, request: pb.SuspendAllVersionsRequest, context: Context
+    ) -> pb.SuspendAllVersionsResponse:
+        """Stops everything of the caller's institution."""
+        who, reason = caller(), converters.reason(request.reason)
+        return pb.SuspendAllVersionsResponse(
+            versions=await self.registry.suspend_all(who.organisation, str(who), reason)
+        )
+
     async def ResumeVersion(self, request: pb.ResumeVersionRequest, context: Context) -> pb.ResumeVersionResponse:
         """Lifts a suspension."""
         who, reason = caller(), converters.reason(request.reason)
@@ -96,6 +106,11 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         stored = self.registry.get(request.version, who.organisation)
         return pb.GetVersionResponse(version=version_converters.version(stored, who), manifest_jws=stored.manifest_jws)
 
+    async def ListProducts(self, request: pb.ListProductsRequest, context: Context) -> pb.ListProductsResponse:
+        """The caller's products."""
+        found = self.registry.products(caller().organisation)
+        return pb.ListProductsResponse(products=[version_converters.product(one) for one in found])
+
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:
         """A product's versions."""
         who = caller()
@@ -106,6 +121,8 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         """Which version was champion at a time, and what the log says of it."""
         who = caller()
         at = converters.moment(request.at) if request.HasField("at") else None
+        if at is not None and at > max(datetime.now(UTC), self.registry.ledger.time):
+            raise RequestInvalid("at", public="at lies in the future: nobody knows yet who is champion then")
         reign, after = self.registry.champion_at(converters.product(request.product), who.organisation, at)
         answer = pb.GetChampionResponse(promotion=self._promotion(reign), next=self._promotion(after))
         if reign is not None:

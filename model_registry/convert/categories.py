@@ -5,6 +5,7 @@ split over categories becomes a set of our numbers; where the numbering cannot b
 guess would swap industries without an error.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from model_registry.convert.fields import FieldSpec, refused
@@ -84,6 +85,13 @@ def given_orders(fields: Sequence[FieldSpec], categories: Mapping[str, Sequence[
     for name in categories.keys() - names.keys():
         raise refused("field_unknown", name, "an order of categories is given for it, and the model does not read it")
     return {names[name]: list(order) for name, order in categories.items()}
+
+
+def check_label(read: object) -> Label:
+    """A category as a file has it; raises ValueError where it is no text, whole or finite number, or yes or no."""
+    if isinstance(read, str | bool | int) or (isinstance(read, float) and math.isfinite(read)):
+        return read
+    raise ValueError("a category is neither text nor number")
 
 
 def _text(label: Label) -> str:

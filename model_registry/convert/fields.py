@@ -71,10 +71,22 @@ def _value(field: FieldSpec, number: float) -> float | int | bool | str | None:
     return float(number) if field.type == "number" else int(number)
 
 
-def check_width(found: int, fields: Sequence[FieldSpec], where: str) -> None:
-    """Raises ModelRefused where the model has not as many features as fields are given."""
+def check_width(found: int, fields: Sequence[FieldSpec], where: str, names: Sequence[str] = ()) -> None:
+    """Raises ModelRefused where the model has not as many features as fields are given, or has them in another order.
+
+    Args:
+        found: how many features the model has.
+        fields: as given, in the order of the features.
+        where: what to call the model.
+        names: what the model calls its features, where it knows; other names than the fields' say nothing.
+    """
     if found != len(fields):
         raise refused("fields_mismatch", where, f"the model has {found} features, {len(fields)} fields are given")
+    given = [field.name for field in fields]
+    if sorted(names) == sorted(given) and list(names) != given:
+        first = next(at for at, name in enumerate(names) if name != given[at])
+        text = f"the fields are given in another order than the model has them: its feature {first + 1} is "
+        raise refused("fields_mismatch", where, f"{text}{names[first]}, given is {given[first]}")
 
 
 def refused(code: str, where: str, text: str) -> ModelRefused:

@@ -15,7 +15,7 @@ from onnx import helper
 
 from model_registry.convert.categories import Label, Numbering, given_orders
 from model_registry.convert.fields import Converted, FieldSpec, check_width, refused
-from model_registry.convert.lightgbm_text import LightgbmText, TreeText, category_orders, read_text
+from model_registry.convert.lightgbm_text import CATEGORICAL, LightgbmText, TreeText, category_orders, read_text
 from model_registry.convert.trees import (
     INPUT,
     LESS_OR_EQUAL,
@@ -29,7 +29,7 @@ from model_registry.convert.trees import (
     tensor,
 )
 
-_CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of decision_type; the bits above are the missing type
+_DEFAULT_LEFT = 2  # bit of decision_type, beside CATEGORICAL; the bits above are the missing type
 _MISSING_ZERO, _MISSING_NAN = 1, 2
 _ZERO = float(np.float32(1e-35))  # kZeroThreshold: up to it everything is zero
 _PLAIN = {"regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg", "custom"}
@@ -59,7 +59,7 @@ def from_lightgbm(
     text = read_text(
         model.read_text() if isinstance(model, Path) else getattr(model, "booster_", model).model_to_string()
     )
-    check_width(len(text.features), fields, "booster")
+    check_width(len(text.features), fields, "booster", text.features)
     numbering = Numbering(fields, category_orders(text, fields) | given_orders(fields, categories or {}))
     trees = [_tree(tree, numbering) for tree in text.trees]
     prepared, source = _zero_as_missing(text, len(fields))
@@ -74,7 +74,7 @@ def _tree(tree: TreeText, numbering: Numbering) -> Tree:
 def _split(tree: TreeText, at: int, numbering: Numbering) -> Split:
     feature, kind, threshold = tree.features[at], tree.decisions[at], tree.thresholds[at]
     true, false = tree.left[at], tree.right[at]
-    if kind & _CATEGORICAL:  # missing and unknown go right
+    if kind & CATEGORICAL:  # missing and unknown go right
         return Split(feature, 0.0, False, true, false, numbering.members(feature, tree.members(int(threshold))))
     # where no value was missing in training, missing is read as 0
     knows_missing = kind >> 2 in (_MISSING_ZERO, _MISSING_NAN)
@@ -96,7 +96,7 @@ def _zero_as_missing(text: LightgbmText, width: int) -> tuple[list[onnx.NodeProt
         (feature, kind >> 2 == _MISSING_ZERO)
         for tree in text.trees
         for feature, kind in zip(tree.features, tree.decisions, strict=True)
-        if not kind & _CATEGORICAL
+        if not kind & CATEGORICAL
     }
     zero = sorted(feature for feature, is_zero in kinds if is_zero)
     if not zero:

@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model_registry.convert.categories import Label
+from model_registry.convert.categories import Label, check_label
 from model_registry.convert.fields import FieldSpec, refused
 
+CATEGORICAL = 1  # bit of decision_type
 _WORD_BITS = 32  # cat_threshold is a bitset in words of 32
 
 
@@ -65,7 +66,7 @@ def read_text(text: str) -> LightgbmText:
             "average_output" in told,
             _pandas_categories(text),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise refused(
             "conversion_failed", "booster", f"the model's text is not as LightGBM writes it: {error}"
         ) from None
@@ -120,10 +121,19 @@ def _tree(told: dict[str, str], width: int) -> TreeText:
     )
     if splits and {len(x) for x in (tree.thresholds, tree.decisions, tree.left, tree.right)} != {len(splits)}:
         raise ValueError("a tree's lists are not equally long")
+    if splits:
+        _check_sets(tree)
     sides = [child for pair in zip(enumerate(tree.left), tree.right, strict=False) for child in _after(*pair)]
     if any(not -len(leaves) <= child < len(splits) for child in sides) or any(not 0 <= f < width for f in splits):
         raise ValueError("a split leads nowhere, or reads a feature that is not there")
     return tree
+
+
+def _check_sets(tree: TreeText) -> None:
+    sets = [int(t) for t, kind in zip(tree.thresholds, tree.decisions, strict=True) if kind & CATEGORICAL]
+    for at in sets:
+        if not 0 <= at < len(tree.bounds) - 1 or not 0 <= tree.bounds[at] <= tree.bounds[at + 1] <= len(tree.words):
+            raise ValueError("a split over categories has no set")
 
 
 def _after(left: tuple[int, int], right: int) -> tuple[int, int]:
@@ -137,4 +147,4 @@ def _after(left: tuple[int, int], right: int) -> tuple[int, int]:
 def _pandas_categories(text: str) -> list[list[Label]]:
     told = text.rpartition("\npandas_categorical:")[2].strip()
     found = json.loads(told) if told.startswith("[") else None
-    return [list(order) for order in found] if found else []
+    return [[check_label(label) for label in order] for order in found] if found else []

@@ -33,13 +33,13 @@ def xgboost_scores(
     """Returns rows → what XGBoost predicts; categories are given the numbers of training. See `from_xgboost`."""
     import xgboost
 
-    from model_registry.convert.xgboost_json import category_orders, read_model
+    from model_registry.convert.xgboost_json import read_model
     from model_registry.convert.xgboost_model import as_json, counted_rounds
 
     booster = model.get_booster() if hasattr(model, "get_booster") else model
     rounds = counted_rounds(model, rounds)
     read = read_model(as_json(model), rounds)
-    numbering = Numbering(fields, category_orders(read) | given_orders(fields, categories or {}))
+    numbering = Numbering(fields, {**read.orders} | given_orders(fields, categories or {}))
     names, types = booster.feature_names, booster.feature_types
 
     def scores(rows: Sequence[Vector]) -> list[float]:

@@ -51,7 +51,7 @@ def from_sklearn(
     if not names:
         text = "it was not trained on a data frame, so its columns have no names; give columns=[...]"
         raise refused("fields_mismatch", type(model).__name__, text)
-    check_width(len(names), fields, type(model).__name__)
+    check_width(len(names), fields, type(model).__name__, names)
     if precision == "double":
         return replace(_convert(model, fields, names, np.float64), why="asked for")
     made = _convert(model, fields, names, np.float32)

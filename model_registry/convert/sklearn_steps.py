@@ -17,10 +17,20 @@ from model_registry.convert.trees import LESS_OR_EQUAL, Steps, Tree, ensemble
 
 def check_steps(model: Any) -> None:
     """Raises ModelRefused for steps that skl2onnx converts to something else than they are."""
+    if hasattr(model, "classes_") and not hasattr(model, "predict_proba"):
+        text = "it gives no probabilities, so there is no one number to take as its score; train with probabilities "
+        raise refused("objective_unsupported", type(model).__name__, text + "(CalibratedClassifierCV with sigmoid)")
     for step in _steps(model):
+        if type(step).__name__ == "OrdinalEncoder" and any(c is not None for c in _rare(step)):
+            text = "rare categories that it puts together (min_frequency, max_categories) are not converted; put them "
+            raise refused("conversion_failed", "OrdinalEncoder", text + "together before training")
         if type(step).__name__ == "CalibratedClassifierCV" and step.method == "isotonic":
             text = "skl2onnx rounds isotonic calibration to the next knot, scikit-learn interpolates; use sigmoid"
             raise refused("conversion_failed", "CalibratedClassifierCV", text)
+
+
+def _rare(encoder: Any) -> Sequence[Any]:
+    return getattr(encoder, "infrequent_categories_", None) or ()
 
 
 def prepared(model: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from model_registry.convert.categories import Label
+from model_registry.convert.categories import Label, check_label
 from model_registry.convert.fields import refused
 from model_registry.convert.trees import Split, Tree
 
@@ -38,7 +38,7 @@ class XgboostModel:
     margin: float
     link: str
     trees: Sequence[Tree]
-    cats: Sequence[Mapping[str, Any]]
+    orders: Mapping[int, Sequence[Label]]  # position → categories in training's order, where the model holds them
     names: Sequence[str]
 
 
@@ -79,8 +79,8 @@ def _read(learner: Mapping[str, Any], rounds: int | None) -> XgboostModel:
         _margin(to_margin, base),
         link,
         [_tree(tree, np.float32(scale), width) for tree, scale in zip(trees[:counted], scales, strict=False)],
-        boosted.get("cats", {}).get("enc", ()),
-        learner.get("feature_names") or (),
+        {at: order for at, told in enumerate(boosted.get("cats", {}).get("enc", ())) if (order := _labels(told))},
+        [str(name) for name in learner.get("feature_names") or ()],
     )
 
 
@@ -152,17 +152,12 @@ def _sets(told: Mapping[str, Any]) -> dict[int, tuple[float, ...]]:
         told.get("categories_sizes", ()),
         strict=True,
     )
-    return {int(node): tuple(float(n) for n in every[start : start + size]) for node, start, size in parts}
-
-
-def category_orders(model: XgboostModel) -> dict[int, Sequence[Label]]:
-    """Position → categories in training's order, where the model holds them."""
-    return {at: order for at, told in enumerate(model.cats) if (order := _labels(told))}
+    return {int(node): tuple(float(int(n)) for n in every[start : start + size]) for node, start, size in parts}
 
 
 def _labels(told: Mapping[str, Any]) -> list[Label]:
     values, offsets = told.get("values", []), told.get("offsets")
     if offsets is None:
-        return list(values)
+        return [check_label(value) for value in values]
     text = bytes(n & 0xFF for n in values)  # UTF-8, written as signed bytes
     return [text[a:b].decode() for a, b in pairwise(offsets)]

@@ -16,7 +16,7 @@ import numpy as np
 from model_registry.convert.categories import Label, Numbering, given_orders
 from model_registry.convert.fields import Converted, FieldSpec, check_width, refused
 from model_registry.convert.trees import INPUT, LESS, RAW, SCORE, Split, Steps, Tree, ensemble, one_tensor_model
-from model_registry.convert.xgboost_json import category_orders, read_model
+from model_registry.convert.xgboost_json import read_model
 
 WHY = "XGBoost compares and adds floats"
 
@@ -45,8 +45,8 @@ def from_xgboost(
             that cannot be known.
     """
     read = read_model(as_json(model), counted_rounds(model, rounds))
-    check_width(read.width, fields, "booster")
-    numbering = Numbering(fields, category_orders(read) | given_orders(fields, categories or {}))
+    check_width(read.width, fields, "booster", read.names)
+    numbering = Numbering(fields, {**read.orders} | given_orders(fields, categories or {}))
     base = Tree([], [float(read.margin)])  # first in the sum, as XGBoost starts from it
     trees = [base, *(Tree([_split(split, numbering) for split in tree.splits], tree.leaves) for tree in read.trees)]
     nodes = [ensemble(trees, LESS, np.float32, INPUT, RAW), *_score(read.link).into(SCORE)]

@@ -132,9 +132,17 @@ class JailPool:
         async with self._load_slots:
             template, report = await self._load(program)
         if template is not None:
-            self._programs[key] = program
+            self._programs[key] = self._sharing(program)
             self._keep(key, template)
         return report
+
+    def _sharing(self, program: Program) -> Program:
+        """The program with a base that is in memory already: many versions of rules, one copy of their model."""
+        for other in self._programs.values() if program.base else ():
+            for held in (other.base, other.content):
+                if held == program.base:
+                    return replace(program, base=held)
+        return program
 
     @property
     def processes(self) -> list[int]:
@@ -291,7 +299,10 @@ class JailPool:
                 raise JailUnavailable("could not be loaded again")
             if self._programs.get(key) is not program:  # forgotten, or replaced, while it was being loaded
                 template.kill()
-                raise JailUnavailable("not loaded")
+                newer = self._templates.get(key)
+                if newer is None or not newer.alive:
+                    raise JailUnavailable("not loaded")
+                return newer
             self._keep(key, template)
             return template
 

@@ -95,6 +95,14 @@ def test_an_offer_is_written_that_the_sandbox_admits(desk: Desk) -> None:
     assert json.loads(verdict.stdout)["facts"]["deterministic"] is True
 
 
+def test_rules_that_the_levels_contradict_are_told_before_anything_is_written(desk: Desk) -> None:
+    """A case of the rules file that comes out otherwise on this grid would be refused at admission; it is said here."""
+    made = desk.convert("model.txt", "offer-coarse", "--levels", "0,1000000")
+    assert made.exit_code == 1
+    assert "rules_case_failed" in made.stderr
+    assert not (desk.folder / "offer-coarse").exists()
+
+
 def test_the_commands_of_the_guide_run(desk: Desk, tmp_path: Path) -> None:
     """docs/convert.md: as they stand, in a folder with the files that they name."""
     (block,) = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)

@@ -72,6 +72,12 @@ def test_before_the_first_there_was_none(stage: Stage, champions: list[str]) -> 
     assert (nothing.version, nothing.proof) == ("", None)
 
 
+def test_the_future_has_no_champion_yet(stage: Stage, champions: list[str]) -> None:
+    """A proof for a time to come would hold offline, and a later promotion make it wrong: it is not given."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert code_of(lambda: stage.room.alice.champion(PRODUCT, tomorrow)) == "request_invalid"
+
+
 def test_a_champion_left_out_is_noticed(stage: Stage, champions: list[str]) -> None:
     """Another entry, an edited one, another time, another product, a promotion skipped: each fails at its step."""
     times = [time for time, _ in promotions(stage)]

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
+from heixia.registry.v1 import bundle_pb2
 from onnx import helper
 
 from sandbox.errors import JailUnavailable, WorkerMisbehaved
@@ -102,6 +103,38 @@ async def test_what_is_forgotten_while_it_is_loaded_again_does_not_come_back(poo
     with pytest.raises(JailUnavailable):
         await call
     assert not pool._templates
+
+
+async def test_what_is_replaced_while_it_is_loaded_again_answers_by_the_new_one(
+    pool: JailPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that waits for a dead template's return is answered though another load was first."""
+    await pool.load("v", program())
+    pool._templates["v"].kill()
+    load, replaced = JailPool._load, asyncio.Event()
+
+    async def slow(self: JailPool, wanted: Program) -> object:
+        made = await load(self, wanted)
+        if not replaced.is_set():
+            replaced.set()
+            await pool.load("v", program(content(unary("Neg", "Neg"))))
+        return made
+
+    monkeypatch.setattr(JailPool, "_load", slow)
+    assert (await pool.score("v", vector(5.0, 0, 0))).value == 5.0
+    assert replaced.is_set()
+
+
+async def test_many_rules_over_one_model_keep_one_copy_of_it(pool: JailPool) -> None:
+    """A bundle's quota bounds what the server holds: each version of rules adds its rules alone."""
+    model = content(linear((1.0, 0.0, 0.0)))
+    rules = bundle_pb2.BundleContent().SerializeToString()
+    await pool.load("model", Program(manifest(), model, {}))
+    for key in ("first", "second"):
+        await pool.load(key, Program(manifest(), rules, {}, bytes(bytearray(model))))
+    held = {id(pool._programs[key].base) for key in ("first", "second")}
+    assert held == {id(pool._programs["model"].content)}
+    assert (await pool.score("second", vector(3.0, 0, 0))).value == 3.0
 
 
 async def test_a_new_version_under_load_fails_no_call(pool: JailPool) -> None:

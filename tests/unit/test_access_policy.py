@@ -29,7 +29,7 @@ BANK, STEWARD, AUTHORITY, AUDITOR = Role.INSTITUTION, Role.STEWARD, Role.AUTHORI
 MATRIX: tuple[tuple[str, set[Role]], ...] = (
     ("GetEvidence ListDatasets GetDataset GetCheckpoint GetConsistencyProof", set(Role)),
     ("SubmitVersion ApproveVersion PromoteVersion RollbackProduct RetireVersion ReplaceRules", {BANK}),
-    ("GetVersion ListVersions GetChampion ListVersionChanges", {BANK}),
+    ("GetVersion ListProducts ListVersions GetChampion ListVersionChanges SuspendAllVersions", {BANK}),
     ("SuspendVersion ResumeVersion", {BANK, STEWARD, Role.OPERATOR}),
     ("PublishDataset LoadDataset SuspendDataset ResumeDataset", {STEWARD}),
     ("RegisterConsent GetConsent PauseConsent ResumeConsent", {AUTHORITY}),

@@ -20,7 +20,7 @@ from audit.errors import (
     LedgerClosed,
 )
 from audit.event import Event, decode
-from audit.ledger import Committed, Ledger, Position
+from audit.ledger import BATCH_MAX, Change, Committed, Ledger, Position
 from audit.merkle import EMPTY_ROOT, verify_consistency
 from audit.note import Checkpoint
 from audit.proof import TlogProof
@@ -316,3 +316,32 @@ def test_an_answer_to_a_closed_loop_is_dropped(engine: Engine, ledger: Ledger) -
     gate.go.set()
     assert ledger.append_sync(spend("b")).index == 1
     check_whole(engine)
+
+
+async def test_changes_together_are_one_transaction(engine: Engine, ledger: Ledger) -> None:
+    """However many others wait: all under one checkpoint, in their order, and one that is refused disturbs none."""
+    gate = Gate()
+    first: list[Change[str]] = [gate, *(spend(f"x{n}") for n in range(200))]
+    before = [asyncio.create_task(ledger.append(change)) for change in first]
+    await asyncio.sleep(0)
+    refusal = CallerError("no use left")
+    many = [spend(f"m{n}", refusal if n == 7 else None) for n in range(BATCH_MAX)]
+    together = asyncio.create_task(ledger.append_all(many))
+    await asyncio.sleep(0)
+    gate.go.set()
+    await asyncio.gather(*before)
+    outcomes = await together
+    assert outcomes[7] is refusal
+    made = [one for one in outcomes if isinstance(one, Committed)]
+    assert [one.value for one in made] == [f"m{n}" for n in range(BATCH_MAX) if n != 7]
+    assert {check_committed(one) for one in made} == {ledger.size}
+    assert ledger.size == 201 + BATCH_MAX - 1
+    check_whole(engine)
+
+
+async def test_more_changes_than_a_transaction_takes_are_refused(ledger: Ledger) -> None:
+    """At once and without a trace; none at all is nothing."""
+    with pytest.raises(LedgerBusy):
+        await ledger.append_all([spend("m")] * (BATCH_MAX + 1))
+    assert await ledger.append_all([]) == []
+    assert ledger.size == 0

@@ -1,14 +1,17 @@
 """What the tests of conversions share: fields, rows at the thresholds, comparison with the library's own scores."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import pytest
 
 from model_registry.convert import Converted, FieldSpec, runner
+from model_registry.errors import ModelRefused
 
 GRADES = ("A", "B", "C", "D", "E", "M", "N")
 FIELDS = [
@@ -68,3 +71,12 @@ def sums(model: Converted, rows: Rows) -> list[float]:
     graph = onnx.ModelProto.FromString(model.onnx)
     graph.graph.output.append(onnx.ValueInfoProto(name="raw"))
     return scores(replace(model, onnx=graph.SerializeToString(), output=output), rows)
+
+
+@contextmanager
+def refused(words: str) -> Iterator[None]:
+    """What happens inside is refused, and the first reason has these words."""
+    with pytest.raises(ModelRefused) as refusal:
+        yield
+    first = refusal.value.reasons[0]
+    assert words in f"{first.code} {first.where} {first.text}"

@@ -1,5 +1,6 @@
 """LightGBM and its conversion take the same branches and add the same doubles."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from model_registry.convert import FieldSpec, from_lightgbm
 from model_registry.convert.lightgbm_text import read_text
 from model_registry.convert.native import lightgbm_scores
 from model_registry.errors import ModelRefused
-from tests.unit.convert.models import FIELDS, GRADES, Rows, defaults, edges, scores, table
+from tests.unit.convert.models import FIELDS, GRADES, Rows, defaults, edges, refused, scores, table
 
 lightgbm = pytest.importorskip("lightgbm")
 
@@ -196,3 +197,32 @@ def test_a_damaged_file_is_refused_or_a_sound_model(data: st.DataObject) -> None
     for tree in text.trees:
         assert all(child < 0 or child > n for n, child in enumerate(tree.left))
         assert all(feature < len(text.features) for feature in tree.features)
+
+
+def test_fields_in_another_order_are_refused() -> None:
+    """A model that calls its features as the fields are called says which is which; other names say nothing."""
+    rows = np.nan_to_num(table(300, 3))
+    names = [field.name for field in FIELDS]
+    numbers = [FieldSpec(name, "number") for name in names]
+    data = lightgbm.Dataset(rows, label=defaults(rows), feature_name=names)
+    booster = lightgbm.train({**QUIET, "objective": "binary"}, data, 3)
+    assert from_lightgbm(booster, numbers).fields == tuple(numbers)
+    with refused("its feature 1 is tax.declaration.sales"):
+        from_lightgbm(booster, [numbers[1], numbers[0], *numbers[2:]])
+
+
+@pytest.mark.parametrize("told", ["[1]", "[[{}]]", "[[null]]", "[[NaN]]", "[[[1]]]", "[" * 100_000])
+def test_pandas_categories_that_are_none_are_refused(told: str) -> None:
+    """Whatever stands behind the trees is judged as well."""
+    with pytest.raises(ModelRefused):
+        read_text(TEXT.partition("\npandas_categorical:")[0] + f"\npandas_categorical:{told}\n")
+
+
+@pytest.mark.parametrize("line", ["cat_boundaries=0 9", "cat_boundaries=0", "cat_boundaries=1 0", "cat_threshold="])
+def test_a_split_without_its_set_is_refused(line: str) -> None:
+    """A set of categories that lies beyond what the file holds is a damaged file, not an error of ours."""
+    text = trained(table(300, 3)).model_to_string()
+    name = line.partition("=")[0]
+    assert f"\n{name}=" in text
+    with refused("has no set"):
+        read_text(re.sub(f"\n{name}=.*", f"\n{line}", text))

@@ -9,8 +9,7 @@ import pytest
 
 from model_registry.convert import FieldSpec, from_sklearn
 from model_registry.convert.sklearn_model import sklearn_scores
-from model_registry.errors import ModelRefused
-from tests.unit.convert.models import FIELDS, GRADES, Rows, defaults, scores, table
+from tests.unit.convert.models import FIELDS, GRADES, Rows, defaults, refused, scores, table
 
 pytest.importorskip("sklearn")
 
@@ -145,7 +144,7 @@ def test_doubles_that_a_step_lacks_are_said_so() -> None:
     made = from_sklearn(model, numbers, sample=rows[:50].tolist(), limit_of=lambda _, score: int(score * 1e12))
     assert made.precision == "float32"
     assert "no conversion in doubles" in made.why
-    with pytest.raises(ModelRefused, match="conversion_failed"):
+    with refused("conversion_failed"):
         from_sklearn(model, numbers, precision="double")
 
 
@@ -161,10 +160,9 @@ def test_what_is_converted_wrongly_is_refused() -> None:
     isotonic = CalibratedClassifierCV(LogisticRegression(), method="isotonic", cv=2).fit(told, good)
     inside = HistGradientBoostingClassifier(max_iter=3, categorical_features=["grade"]).fit(told, good)
     for model, way in ((isotonic, "sigmoid"), (inside, "encode before")):
-        with pytest.raises(ModelRefused) as refused:
+        with refused(way):
             from_sklearn(model, numbers)
-        assert way in refused.value.reasons[0].text
-    with pytest.raises(ModelRefused, match="fields_mismatch"):
+    with refused("fields_mismatch"):
         from_sklearn(LogisticRegression().fit(rows, good), numbers)
 
 
@@ -181,3 +179,47 @@ def test_a_bare_estimator_reads_one_tensor() -> None:
         made = from_sklearn(model.fit(told, defaults(ROWS)), numbers, precision="double")
         assert [len(i.fields) for i in made.inputs] == [4]
         assert scores(made, ROWS) == pytest.approx(model.predict_proba(told)[:, 1].tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("rare", [{"min_frequency": 60}, {"max_categories": 3}])
+def test_rare_categories_put_together_are_refused(rare: dict[str, int]) -> None:
+    """The encoder then numbers otherwise than its list of categories says: a wrong branch without an error."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    rows = np.nan_to_num(ROWS)
+    rows[100:, 2] = rows[100:, 2] // 5 + 5  # the first grades are the rare ones
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, **rare)
+    parts = ColumnTransformer([("t", encoder, ["grade"])], remainder="passthrough")
+    model = make_pipeline(parts, RandomForestClassifier(3, random_state=1)).fit(frame(rows), defaults(rows))
+    with refused("before training"):
+        from_sklearn(model, FIELDS)
+
+
+def test_a_classifier_without_probabilities_is_refused() -> None:
+    """Labels, margins and votes are no score that its `predict` would give."""
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+    from sklearn.svm import SVC
+
+    rows = np.nan_to_num(ROWS)
+    voting = VotingClassifier([("a", LogisticRegression()), ("b", LogisticRegression(C=0.1))], voting="hard")
+    numbers = [FieldSpec(field.name, "number") for field in FIELDS]
+    for model in (SVC(), SGDClassifier(), RidgeClassifier(), voting):
+        model.fit(pd.DataFrame(rows, columns=COLUMNS), defaults(ROWS))
+        with refused("no probabilities"):
+            from_sklearn(model, numbers)
+
+
+def test_fields_in_another_order_than_the_columns_are_refused() -> None:
+    """Columns that are called as the fields are tell which is which."""
+    from sklearn.linear_model import Ridge
+
+    names = [field.name for field in FIELDS]
+    numbers = [FieldSpec(name, "number") for name in names]
+    model = Ridge().fit(pd.DataFrame(np.nan_to_num(ROWS), columns=names), ROWS[:, 3] > 3)
+    assert from_sklearn(model, numbers).fields == tuple(numbers)
+    with refused("another order"):
+        from_sklearn(model, numbers[::-1])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from model_registry.convert import from_xgboost
 from model_registry.convert.native import xgboost_scores
+from model_registry.convert.xgboost_json import read_model
 from model_registry.errors import ModelRefused
-from tests.unit.convert.models import FIELDS, GRADES, Rows, defaults, edges, scores, sums, table
+from tests.unit.convert.models import FIELDS, GRADES, Rows, defaults, edges, refused, scores, sums, table
 
 xgboost = pytest.importorskip("xgboost", reason="xgboost cannot be imported on this machine")
 
@@ -108,7 +109,7 @@ def test_rounds_are_those_that_predict() -> None:
     told = from_xgboost(booster, FIELDS, rounds=booster.num_boosted_rounds())
     assert agree(scores(told, other), every)
     assert from_xgboost(booster, FIELDS, rounds=best).onnx == from_xgboost(model, FIELDS).onnx
-    with pytest.raises(ModelRefused, match="rounds_unknown"):
+    with refused("rounds_unknown"):
         from_xgboost(booster, FIELDS)
 
 
@@ -134,3 +135,14 @@ def test_what_cannot_be_converted_is_refused_with_the_way_out(tmp_path: Path) ->
             from_xgboost(model, FIELDS)
         assert refused.value.reasons[0].code == code
         assert way in refused.value.reasons[0].text
+
+
+@pytest.mark.parametrize(
+    "told", [3, ["x"], [None], [{"values": 1}], [{"values": ["a"], "offsets": [0, 1]}], [{"values": [None]}]]
+)
+def test_categories_that_are_none_are_refused(told: object) -> None:
+    """The names of categories are read with the file, and a damaged one is refused with it."""
+    model = json.loads(bytes(trained(table(200, 1)).save_raw("json")))
+    model["learner"]["gradient_booster"]["model"]["cats"] = {"enc": told}
+    with refused("not as XGBoost writes it"):
+        read_model(model, None)

@@ -60,6 +60,11 @@ class RegistryServiceStub:
                 request_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendVersionRequest.SerializeToString,
                 response_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendVersionResponse.FromString,
                 _registered_method=True)
+        self.SuspendAllVersions = channel.unary_unary(
+                '/heixia.registry.v1.RegistryService/SuspendAllVersions',
+                request_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendAllVersionsRequest.SerializeToString,
+                response_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendAllVersionsResponse.FromString,
+                _registered_method=True)
         self.ResumeVersion = channel.unary_unary(
                 '/heixia.registry.v1.RegistryService/ResumeVersion',
                 request_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ResumeVersionRequest.SerializeToString,
@@ -79,6 +84,11 @@ class RegistryServiceStub:
                 '/heixia.registry.v1.RegistryService/GetVersion',
                 request_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.GetVersionRequest.SerializeToString,
                 response_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.GetVersionResponse.FromString,
+                _registered_method=True)
+        self.ListProducts = channel.unary_unary(
+                '/heixia.registry.v1.RegistryService/ListProducts',
+                request_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ListProductsRequest.SerializeToString,
+                response_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ListProductsResponse.FromString,
                 _registered_method=True)
         self.ListVersions = channel.unary_unary(
                 '/heixia.registry.v1.RegistryService/ListVersions',
@@ -136,6 +146,13 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SuspendAllVersions(self, request, context):
+        """Stops every version of the caller's institution that is neither refused nor retired, in one transaction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResumeVersion(self, request, context):
         """Lifts a suspension; only by whoever suspended.
         """
@@ -159,6 +176,13 @@ class RegistryServiceServicer:
 
     def GetVersion(self, request, context):
         """One version of the caller's own institution.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProducts(self, request, context):
+        """The caller's own products, and who is champion of each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,6 +237,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendVersionRequest.FromString,
                     response_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendVersionResponse.SerializeToString,
             ),
+            'SuspendAllVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendAllVersions,
+                    request_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendAllVersionsRequest.FromString,
+                    response_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendAllVersionsResponse.SerializeToString,
+            ),
             'ResumeVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeVersion,
                     request_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ResumeVersionRequest.FromString,
@@ -232,6 +261,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.GetVersion,
                     request_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.GetVersionRequest.FromString,
                     response_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.GetVersionResponse.SerializeToString,
+            ),
+            'ListProducts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProducts,
+                    request_deserializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ListProductsRequest.FromString,
+                    response_serializer=heixia_dot_registry_dot_v1_dot_registry__pb2.ListProductsResponse.SerializeToString,
             ),
             'ListVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVersions,
@@ -396,6 +430,33 @@ class RegistryService:
             _registered_method=True)
 
     @staticmethod
+    def SuspendAllVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heixia.registry.v1.RegistryService/SuspendAllVersions',
+            heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendAllVersionsRequest.SerializeToString,
+            heixia_dot_registry_dot_v1_dot_registry__pb2.SuspendAllVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ResumeVersion(request,
             target,
             options=(),
@@ -493,6 +554,33 @@ class RegistryService:
             '/heixia.registry.v1.RegistryService/GetVersion',
             heixia_dot_registry_dot_v1_dot_registry__pb2.GetVersionRequest.SerializeToString,
             heixia_dot_registry_dot_v1_dot_registry__pb2.GetVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heixia.registry.v1.RegistryService/ListProducts',
+            heixia_dot_registry_dot_v1_dot_registry__pb2.ListProductsRequest.SerializeToString,
+            heixia_dot_registry_dot_v1_dot_registry__pb2.ListProductsResponse.FromString,
             options,
             channel_credentials,
             insecure,

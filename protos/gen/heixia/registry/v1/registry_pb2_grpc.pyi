@@ -43,6 +43,8 @@ class RegistryServiceStub:
     """Makes an earlier version champion again."""
     SuspendVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SuspendVersionRequest, _registry_pb2.SuspendVersionResponse]
     """Stops a version at once: by its institution, an operator, or the steward of a department whose data it reads."""
+    SuspendAllVersions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SuspendAllVersionsRequest, _registry_pb2.SuspendAllVersionsResponse]
+    """Stops every version of the caller's institution that is neither refused nor retired, in one transaction."""
     ResumeVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResumeVersionRequest, _registry_pb2.ResumeVersionResponse]
     """Lifts a suspension; only by whoever suspended."""
     RetireVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RetireVersionRequest, _registry_pb2.RetireVersionResponse]
@@ -51,6 +53,8 @@ class RegistryServiceStub:
     """Replaces the rules of a version alone, as a version of its own."""
     GetVersion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]
     """One version of the caller's own institution."""
+    ListProducts: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListProductsRequest, _registry_pb2.ListProductsResponse]
+    """The caller's own products, and who is champion of each."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]
     """The newest 500 versions of one of the caller's own products."""
     GetChampion: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetChampionRequest, _registry_pb2.GetChampionResponse]
@@ -73,6 +77,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Makes an earlier version champion again."""
     SuspendVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.SuspendVersionRequest, _registry_pb2.SuspendVersionResponse]  # type: ignore[assignment]
     """Stops a version at once: by its institution, an operator, or the steward of a department whose data it reads."""
+    SuspendAllVersions: _aio.UnaryUnaryMultiCallable[_registry_pb2.SuspendAllVersionsRequest, _registry_pb2.SuspendAllVersionsResponse]  # type: ignore[assignment]
+    """Stops every version of the caller's institution that is neither refused nor retired, in one transaction."""
     ResumeVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResumeVersionRequest, _registry_pb2.ResumeVersionResponse]  # type: ignore[assignment]
     """Lifts a suspension; only by whoever suspended."""
     RetireVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.RetireVersionRequest, _registry_pb2.RetireVersionResponse]  # type: ignore[assignment]
@@ -81,6 +87,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Replaces the rules of a version alone, as a version of its own."""
     GetVersion: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetVersionRequest, _registry_pb2.GetVersionResponse]  # type: ignore[assignment]
     """One version of the caller's own institution."""
+    ListProducts: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListProductsRequest, _registry_pb2.ListProductsResponse]  # type: ignore[assignment]
+    """The caller's own products, and who is champion of each."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListVersionsRequest, _registry_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """The newest 500 versions of one of the caller's own products."""
     GetChampion: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetChampionRequest, _registry_pb2.GetChampionResponse]  # type: ignore[assignment]
@@ -132,6 +140,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stops a version at once: by its institution, an operator, or the steward of a department whose data it reads."""
 
     @_abc_1.abstractmethod
+    def SuspendAllVersions(
+        self,
+        request: _registry_pb2.SuspendAllVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SuspendAllVersionsResponse, _abc.Awaitable[_registry_pb2.SuspendAllVersionsResponse]]:
+        """Stops every version of the caller's institution that is neither refused nor retired, in one transaction."""
+
+    @_abc_1.abstractmethod
     def ResumeVersion(
         self,
         request: _registry_pb2.ResumeVersionRequest,
@@ -162,6 +178,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetVersionResponse, _abc.Awaitable[_registry_pb2.GetVersionResponse]]:
         """One version of the caller's own institution."""
+
+    @_abc_1.abstractmethod
+    def ListProducts(
+        self,
+        request: _registry_pb2.ListProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListProductsResponse, _abc.Awaitable[_registry_pb2.ListProductsResponse]]:
+        """The caller's own products, and who is champion of each."""
 
     @_abc_1.abstractmethod
     def ListVersions(

@@ -207,5 +207,6 @@ def _not_simulated(form: str, policy: Policy) -> Step:
     if form != SIMULATED:
         return Step(name, "passed", ascii(form)[1:40].rstrip("'"))
     if policy.simulated is None:
-        return Step(name, "failed", "no hardware vouches for this enclave; accept it with --accept-simulated")
+        way = "accept_simulated = true in the policy file, or --accept-simulated without one"
+        return Step(name, "failed", f"no hardware vouches for this enclave; for practice accept it: {way}")
     return Step(name, "passed", "SIMULATED, accepted because you said so")

@@ -54,9 +54,10 @@ def convert(
     """
     with plain_errors():
         from enclave_api.cli.model_file import read_model_file
-        from enclave_api.cli.offer_file import write_offer
+        from enclave_api.cli.offer_file import require_free, write_offer
         from enclave_api.client.bank import check_offer
 
+        require_free(out)
         found = read_model_file(model)
         orders = _orders(categories)
         specs = _fields_of(_names(found.features, fields), catalog, as_, server)

@@ -33,6 +33,7 @@ from enclave_api.wire_limits import CHUNK_BYTES_MAX
 from model_registry.bundle import RecipientKey, Sample, SealedBundle, digests_of, encode_content, seal_bundle
 from model_registry.convert import Converted, FieldSpec
 from model_registry.manifest import Manifest, make_manifest, sign_manifest
+from model_registry.rules import compile_rules
 from model_registry.rules.cases import check_rules
 from sandbox.gate import snap
 
@@ -73,9 +74,9 @@ def own_limits(offer: Offer, fields: Sequence[FieldSpec]) -> Callable[[Row, floa
         bank's own, native model.
 
     Raises:
-        RulesInvalid: the rules do not compile, or a case of theirs fails.
+        RulesInvalid: the rules do not compile.
     """
-    rules = check_rules(offer.rules.encode(), _kinds(fields), _codes(fields), lambda yuan: snap(yuan, offer.levels))
+    rules = compile_rules(offer.rules.encode(), _kinds(fields), _codes(fields))
     numbers = {f.name for f in fields if f.type == "number"}
 
     def limit(row: Row, score: float) -> int:

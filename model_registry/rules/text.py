@@ -1,7 +1,7 @@
 """The rules file as it is written: rules, tables and cases as positioned texts, nothing compiled yet.
 
-What the texts mean is model_registry/rules/__init__.py's business. An exclusion, a cutoff and a cap are read as tables of one
-row, so that one way of deciding serves all.
+What the texts mean is the package's business. An exclusion, a cutoff and a cap are read as tables of one row, so that
+one way of deciding serves all.
 """
 
 from collections.abc import Iterator

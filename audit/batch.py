@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Engine
 from audit import store
 from audit.edge import Edge, Growth
 from audit.errors import LedgerCorrupt
-from audit.event import Event, encode, floor_time
+from audit.event import encode, floor_time
+from audit.kinds import Event
 from audit.merkle import leaf_hash
 from audit.note import NoteSigner
 from audit.prepared import driver

@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any, Final, Self
 
 from audit.errors import EventInvalid, ProofInvalid
-from audit.event import VersionPromoted, decode, format_time, parse_time
+from audit.event import decode, format_time, parse_time
+from audit.kinds import VersionPromoted
 from audit.note import decode_base64, encode_base64
 from audit.policy import Policy
 from audit.proof import TlogProof

@@ -13,8 +13,9 @@ from hashlib import sha256
 from typing import Final, Self
 
 from audit.errors import SearchInvalid
-from audit.event import KINDS, format_time
+from audit.event import format_time
 from audit.index_terms import FIELDS, OUTCOMES, UNREADABLE, Term, from_ms
+from audit.kinds import KINDS
 
 _PRODUCT: Final = r"[a-z][a-z0-9-]{1,62}/[a-z][a-z0-9-]{1,62}"
 _GRAMMAR: Final = {

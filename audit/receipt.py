@@ -13,7 +13,8 @@ from hmac import compare_digest
 from typing import Any, Final, Self
 
 from audit.errors import EventInvalid, ProofInvalid
-from audit.event import Decision, Event, decode
+from audit.event import decode
+from audit.kinds import Decision, Event
 from audit.member import INTEGER_MAX
 from audit.note import Checkpoint, Note, NoteVerifier, decode_base64, encode_base64
 from audit.policy import NONE, Policy

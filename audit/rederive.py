@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Final
 
 from audit.errors import EntryUnknown, EventInvalid, LedgerCorrupt, ProofInvalid
-from audit.event import Event, decode
+from audit.event import decode
 from audit.findings import Findings
+from audit.kinds import Event
 from audit.merkle import EMPTY_ROOT, leaf_hash, tree_hash
 from audit.source import LogSource
 from audit.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile, decode_tile

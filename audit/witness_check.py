@@ -9,7 +9,8 @@ from sqlalchemy import Engine
 
 from audit.anchor import Finding, Rollback, check_extends
 from audit.errors import EntryUnknown, ProofInvalid
-from audit.event import RollbackAccepted, decode
+from audit.event import decode
+from audit.kinds import RollbackAccepted
 from audit.ledger import Ledger
 from audit.note import Checkpoint, Note, NoteVerifier
 from audit.schema import database_errors

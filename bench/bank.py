@@ -19,7 +19,8 @@ import lightgbm
 import numpy as np
 import onnxruntime
 
-from audit.event import Decision, decode
+from audit.event import decode
+from audit.kinds import Decision
 from bench import bank_tools
 from bench.calls import Call, calling
 from bench.report import Figure, show, write

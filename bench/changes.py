@@ -15,7 +15,8 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from audit.errors import CallerError
-from audit.event import (
+from audit.event import format_time
+from audit.kinds import (
     ConsentGranted,
     ConsentRevoked,
     Decision,
@@ -26,7 +27,6 @@ from audit.event import (
     VersionApproved,
     VersionPromoted,
     VersionSubmitted,
-    format_time,
 )
 from audit.ledger import Change, Position
 from audit.prepared import Prepared

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, event
 
 from audit.batch import BatchWriter
-from audit.event import AuditRead, Event
+from audit.kinds import AuditRead, Event
 from audit.ledger import Change, Committed, Position
 from audit.note import NoteSigner
 from audit.policy import Policy

@@ -20,11 +20,12 @@ from typing import Any, Final
 from sqlalchemy import Engine
 from sqlalchemy import text as sql
 
-from audit.event import ConsentGranted, Decision, decode
+from audit.event import decode
 from audit.export import files_of, write_file
 from audit.findings import Verdict
 from audit.index import Index
 from audit.index_filter import Filter
+from audit.kinds import ConsentGranted, Decision
 from audit.ledger import Ledger
 from audit.note import head_of
 from audit.schema import open_engine

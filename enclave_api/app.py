@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 
 import enclave_api
 from audit.errors import HeixiaError
-from audit.event import EnclaveStarted
+from audit.kinds import EnclaveStarted
 from audit.ledger import Ledger, Position
 from audit.schema import database_errors, forget_overwritten, open_engine
 from audit.source import DatabaseSource

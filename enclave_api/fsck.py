@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from audit.errors import ProofInvalid
-from audit.event import Event
 from audit.findings import Findings, Verdict
 from audit.fsck import Integrity, check_log, check_published
+from audit.kinds import Event
 from audit.note import NOTE_BYTES_MAX
 from audit.policy import NONE, Policy
 from audit.snapshot import SnapshotSource, check_rows, open_snapshot

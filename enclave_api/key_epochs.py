@@ -15,7 +15,8 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from audit.errors import HeixiaError
-from audit.event import KeyDestroyed, KeyRotated, format_time
+from audit.event import format_time
+from audit.kinds import KeyDestroyed, KeyRotated
 from audit.ledger import Ledger, Position
 from enclave_api.attestation.evidence import EnclaveFacts
 from enclave_api.epoch_checks import check_epochs, find_unsaid

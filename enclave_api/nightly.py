@@ -22,8 +22,8 @@ from typing import Any
 import structlog
 
 from audit.errors import HeixiaError
-from audit.event import AuditChecked
 from audit.findings import Verdict
+from audit.kinds import AuditChecked
 from audit.ledger import Ledger
 from enclave_api.metrics import Metrics
 

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Engine
 
 from audit.anchor import Anchor, find_rollback, rolled_back
-from audit.event import RollbackAccepted
+from audit.kinds import RollbackAccepted
 from audit.ledger import Ledger
 from audit.note import NoteVerifier
 from audit.witness_check import find_unaccepted

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
 
-from audit.event import VersionApproved, VersionPromoted, VersionResumed, VersionRetired, VersionSuspended
+from audit.kinds import VersionApproved, VersionPromoted, VersionResumed, VersionRetired, VersionSuspended
 from audit.ledger import BATCH_MAX, Position
 from model_registry import tables
 from model_registry.errors import FourEyesRequired, ProductUnknown, TransitionRefused

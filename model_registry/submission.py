@@ -15,7 +15,7 @@ from joserfc.jwk import KeySet
 from sqlalchemy import Connection, Engine, select, update
 
 from audit.errors import OwnerError, ServiceError
-from audit.event import VersionAdmitted, VersionRefused
+from audit.kinds import VersionAdmitted, VersionRefused
 from audit.ledger import Ledger, Position
 from model_registry import tables
 from model_registry.aead import seal, unseal

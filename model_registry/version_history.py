@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
 
-from audit.event import (
+from audit.kinds import (
     VersionAdmitted,
     VersionApproved,
     VersionPromoted,

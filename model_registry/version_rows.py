@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select
 
-from audit.event import VersionSubmitted
+from audit.kinds import VersionSubmitted
 from audit.prepared import Prepared
 from model_registry import tables
 from model_registry.bundle import SealedBundle

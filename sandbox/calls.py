@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from audit.errors import LedgerBusy
-from audit.event import Refusal
+from audit.kinds import Refusal
 from audit.ledger import Ledger, Position
 from audit.prepared import Prepared
 from model_registry.aead import seal, unseal

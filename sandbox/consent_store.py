@@ -9,15 +9,8 @@ from typing import Any
 from joserfc.jwk import KeySet
 from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 
-from audit.event import (
-    AuthorityRevoked,
-    ConsentGranted,
-    ConsentPaused,
-    ConsentResumed,
-    ConsentRevoked,
-    Event,
-    format_time,
-)
+from audit.event import format_time
+from audit.kinds import AuthorityRevoked, ConsentGranted, ConsentPaused, ConsentResumed, ConsentRevoked, Event
 from audit.ledger import Ledger, Position
 from audit.prepared import Prepared
 from model_registry.aead import seal, unseal

@@ -29,7 +29,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Connection
 
 from audit.errors import CallerError, HeixiaError, OwnerError
-from audit.event import Decision
+from audit.kinds import Decision
 from audit.ledger import Ledger, Position
 from audit.receipt import limit_commitment, outcome_commitment, outcome_salt
 from model_registry.errors import ProductUnknown, VersionUnknown

@@ -10,7 +10,7 @@ from itertools import chain, repeat
 
 from sqlalchemy import Connection, Engine
 
-from audit import event
+from audit import kinds
 from audit.ledger import Ledger, Position
 from audit.schema import forget_overwritten
 from sandbox.consent_store import check_acts_for
@@ -47,11 +47,11 @@ class Eraser:
             AuthorityHasNoStanding, ConsentUnknown: the authority does not act for it.
         """
 
-        def change(connection: Connection, position: Position) -> tuple[event.Event, None]:
+        def change(connection: Connection, position: Position) -> tuple[kinds.Event, None]:
             if authority is not None:
                 check_acts_for(connection, authority, tag)
             destroy_subject_key(connection, tag, position.index)
-            return event.SubjectErased(subject_tag=tag, by=by), None
+            return kinds.SubjectErased(subject_tag=tag, by=by), None
 
         done = await self.ledger.append(change)
         forgetting = asyncio.create_task(self._forget())

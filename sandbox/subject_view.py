@@ -15,7 +15,7 @@ from typing import Any
 from joserfc.util import urlsafe_b64decode
 from sqlalchemy import Connection, Select, bindparam, func, select
 
-from audit import event
+from audit import event, kinds
 from audit.errors import EntryUnknown
 from audit.ledger import Ledger
 from audit.receipt import OFFER, Opening
@@ -163,14 +163,14 @@ class SubjectView:
             raise ConsentUnknown("no such consent of this subject")
         return await self.consents.change(consent_id, Change.REVOKE, authority, by, reason)
 
-    def _told(self, row: Any) -> tuple[event.Decision, datetime]:
+    def _told(self, row: Any) -> tuple[kinds.Decision, datetime]:
         told, at = event.decode(self._ledger.entry(row.idx))
-        if not isinstance(told, event.Decision) or told.subject_tag != row.subject_tag:
+        if not isinstance(told, kinds.Decision) or told.subject_tag != row.subject_tag:
             raise StoredValueCorrupt("an answer is kept under an entry that is not its decision")
         return told, at
 
     def _use(
-        self, connection: Connection, row: Any, told: event.Decision, at: datetime, consents: "Mapping[int, _Known]"
+        self, connection: Connection, row: Any, told: kinds.Decision, at: datetime, consents: "Mapping[int, _Known]"
     ) -> Use:
         kept = calls.opened(connection, self._keys, row)
         consent = consents.get(told.consent_index)

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import pytest
 
-from audit.event import Decision, decode
+from audit.event import decode
+from audit.kinds import Decision
 from enclave_api.cli import room
 from enclave_api.cli.room import ACCEPT, ALICE, AUDITOR, BOB, OFFICE, OPERATOR, PORTAL, datasets_of
 from enclave_api.client.connection import Refused

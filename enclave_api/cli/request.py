@@ -54,7 +54,8 @@ def request(
 
 def _same_evidence(receipt: "Receipt", file: Path) -> "Step":
     from audit.errors import EventInvalid
-    from audit.event import Decision, decode
+    from audit.event import decode
+    from audit.kinds import Decision
     from audit.receipt import Step
     from enclave_api.attestation.claims import read_claims
     from enclave_api.attestation.evidence import evidence_hash

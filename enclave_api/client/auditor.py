@@ -10,11 +10,12 @@ from heixia.audit.v1 import audit_pb2_grpc
 
 from audit.anomalies import Anomalies
 from audit.errors import ExportDiffers, ProofInvalid
-from audit.event import Event, decode
+from audit.event import decode
 from audit.export import write_file
 from audit.export_check import ExportCheck
 from audit.index_filter import Filter
 from audit.index_search import Day
+from audit.kinds import Event
 from audit.note import Checkpoint
 from audit.policy import NONE, Policy
 from audit.proof import TlogProof

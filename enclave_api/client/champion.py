@@ -7,7 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from heixia.registry.v1 import registry_pb2 as pb
 
 from audit.champion import ChampionProof, LoggedPromotion
-from audit.event import VersionPromoted, decode, floor_time
+from audit.event import decode, floor_time
+from audit.kinds import VersionPromoted
 
 
 @dataclass(frozen=True)

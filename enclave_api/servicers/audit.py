@@ -8,10 +8,11 @@ from heixia.audit.v1 import audit_pb2 as pb
 from heixia.audit.v1 import audit_pb2_grpc as rpc
 from sqlalchemy import Connection
 
-from audit.event import AuditExported, AuditRead, Event, format_time
+from audit.event import format_time
 from audit.export import files_of
 from audit.index_filter import Filter
 from audit.index_terms import from_ms
+from audit.kinds import AuditExported, AuditRead, Event
 from audit.ledger import Ledger, Position
 from audit.note import head_of
 from audit.source import LogSource

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from audit.event import (
+from audit.findings import Findings
+from audit.kinds import (
     AuthorityRevoked,
     ConsentGranted,
     ConsentPaused,
@@ -11,7 +12,6 @@ from audit.event import (
     Decision,
     SubjectErased,
 )
-from audit.findings import Findings
 from sandbox.consent import CAPS, DAY_SECONDS, Cap
 from sandbox.consent_life import TRANSITIONS, Change, State, calendar_period, next_state
 from sandbox.errors import ConsentTransition

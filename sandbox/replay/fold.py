@@ -5,9 +5,9 @@ from datetime import datetime
 from sys import intern
 from typing import Any, Final
 
-from audit import event as entries
-from audit.event import Decision, Event, Refusal
+from audit import kinds as entries
 from audit.findings import Findings
+from audit.kinds import Decision, Event, Refusal
 from sandbox.replay import consents, keys, versions
 from sandbox.replay.laws import TEXTS, UNJUDGED
 from sandbox.replay.state import Counted, DatasetNow, Room, is_of

@@ -2,8 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from audit.event import EnclaveStarted, KeyDestroyed, KeyRotated, parse_time
+from audit.event import parse_time
 from audit.findings import Findings
+from audit.kinds import EnclaveStarted, KeyDestroyed, KeyRotated
 from model_registry.key_epochs import OVERLAP_DAYS_MAX
 from sandbox.replay.state import KeyNow, Room
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from audit.event import Decision
 from audit.findings import Findings
+from audit.kinds import Decision
 from audit.prepared import driver
 from model_registry.errors import ManifestInvalid
 from model_registry.manifest import departments_of

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from sys import intern
 
-from audit.event import ConsentGranted, VersionSubmitted, parse_time
+from audit.event import parse_time
+from audit.kinds import ConsentGranted, VersionSubmitted
 from model_registry.lifecycle import State as VersionState
 from sandbox.consent_life import State as ConsentState
 

@@ -3,7 +3,8 @@
 from datetime import datetime
 from sys import intern
 
-from audit.event import (
+from audit.findings import Findings
+from audit.kinds import (
     Decision,
     VersionAdmitted,
     VersionApproved,
@@ -14,7 +15,6 @@ from audit.event import (
     VersionSubmitted,
     VersionSuspended,
 )
-from audit.findings import Findings
 from model_registry.errors import TransitionRefused
 from model_registry.lifecycle import HOLDERS, LIVING, Change, State, next_state, stored
 from model_registry.version_history import VersionEvent, note_of

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, Row, bindparam, insert, select, update
 
 from audit.errors import LedgerBusy
-from audit.event import DatasetLoaded, DatasetPublished, DatasetResumed, DatasetSuspended, Event, format_time
+from audit.event import format_time
+from audit.kinds import DatasetLoaded, DatasetPublished, DatasetResumed, DatasetSuspended, Event
 from audit.ledger import Ledger, Position
 from audit.prepared import Prepared
 from sandbox import tables

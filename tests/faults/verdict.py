@@ -9,8 +9,9 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from audit.anchor import find_rollback
-from audit.event import ConsentGranted, Decision, Event, Refusal, decode
+from audit.event import decode
 from audit.findings import Verdict
+from audit.kinds import ConsentGranted, Decision, Event, Refusal
 from audit.ledger import Ledger
 from audit.merkle import leaf_hash
 from audit.policy import Policy

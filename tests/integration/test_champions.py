@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from audit.champion import UNTOLD, ChampionProof, LoggedPromotion, verify_champion
 from audit.errors import ProofInvalid
-from audit.event import VersionPromoted, decode, encode
+from audit.event import decode, encode
+from audit.kinds import VersionPromoted
 from audit.policy import Policy
 from enclave_api.cli.main import app
 from enclave_api.client.bank import Bank

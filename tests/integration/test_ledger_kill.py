@@ -19,7 +19,8 @@ from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, Tex
 
 from audit.batch import Position
 from audit.errors import CallerError
-from audit.event import Event, VersionAdmitted, decode
+from audit.event import decode
+from audit.kinds import Event, VersionAdmitted
 from audit.ledger import Committed, Ledger
 from audit.merkle import consistency_proof, leaf_hash, tree_hash, verify_consistency
 from audit.note import Checkpoint, Note, NoteSigner

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from audit import event as entries
-from audit.event import Event, encode, format_time
+from audit import kinds as entries
+from audit.event import encode, format_time
+from audit.kinds import Event
 
 Told = tuple[Event, datetime]
 

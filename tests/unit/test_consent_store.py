@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from joserfc.jwk import KeySet
 from sqlalchemy import Connection
 
-from audit.event import AuditRead, ConsentGranted, decode
+from audit.event import decode
+from audit.kinds import AuditRead, ConsentGranted
 from audit.ledger import Ledger, Position
 from audit.note import NoteSigner
 from audit.schema import open_engine

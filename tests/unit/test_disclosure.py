@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, select
 
-from audit.event import AuditRead, Decision, encode
+from audit.event import encode
+from audit.kinds import AuditRead, Decision
 from audit.ledger import Change, Ledger, Position
 from audit.schema import open_engine
 from sandbox import tables

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine
 
-from audit.event import AuditRead, Event, decode
+from audit.event import decode
+from audit.kinds import AuditRead, Event
 from audit.ledger import Change, Ledger, Position
 from audit.schema import forget_overwritten, open_engine
 from enclave_api.keys import Keys

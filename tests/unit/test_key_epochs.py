@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, select, update
 
 from audit.errors import LedgerCorrupt
-from audit.event import EnclaveStarted, Event, decode
+from audit.event import decode
+from audit.kinds import EnclaveStarted, Event
 from audit.ledger import Ledger, Position
 from audit.schema import open_engine
 from enclave_api import tables  # noqa: F401 - every floor's tables

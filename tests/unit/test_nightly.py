@@ -11,8 +11,9 @@ from prometheus_client import generate_latest
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
-from audit.event import AuditChecked, decode
+from audit.event import decode
 from audit.findings import Verdict
+from audit.kinds import AuditChecked
 from audit.ledger import Ledger
 from enclave_api.metrics import Metrics
 from enclave_api.nightly import Nightly, Outcome, check_in_process, seconds_until

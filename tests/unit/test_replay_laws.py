@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit import event as entries
+from audit import kinds as entries
 from audit.event import encode, format_time
 from audit.findings import Verdict
 from sandbox.replay.laws import TEXTS

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from joserfc.jwk import KeySet
 from sqlalchemy import Connection, insert
 
-from audit.event import AuditRead, Decision, Event
+from audit.kinds import AuditRead, Decision, Event
 from audit.ledger import Ledger, Position
 from audit.schema import open_engine
 from enclave_api.keys import Keys

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Engine
 
 from audit import store
 from audit.batch import BatchWriter
-from audit.event import Event, decode
+from audit.event import decode
+from audit.kinds import Event
 from audit.ledger import Change, Committed, Ledger, Position
 from audit.merkle import leaf_hash, tree_hash
 from audit.note import Checkpoint

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from audit.errors import EntryUnknown
-from audit.event import (
+from audit.event import encode
+from audit.kinds import (
     AuditChecked,
     AuditRead,
     ConsentGranted,
@@ -14,7 +15,6 @@ from audit.event import (
     Refusal,
     RollbackAccepted,
     VersionPromoted,
-    encode,
 )
 from audit.merkle import leaf_hash, node_hash, root_hash
 from audit.note import Checkpoint

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from audit.anomalies import PER_RULE_MAX, Anomalies, Anomaly, anomalies
-from audit.event import AuditChecked, AuditRead, AuthorityRevoked, Event, encode
+from audit.event import encode
 from audit.index import Index
 from audit.index_rules import (
     BUDGET_REFUSALS_PER_DAY,
@@ -18,6 +18,7 @@ from audit.index_rules import (
     SUBJECT_CALLS_PER_HOUR,
 )
 from audit.index_terms import to_ms
+from audit.kinds import AuditChecked, AuditRead, AuthorityRevoked, Event
 from tests.unit.audit.memory_log import (
     CALLERS,
     MemoryLog,

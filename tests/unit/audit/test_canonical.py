@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.errors import EventInvalid
-from audit.event import KINDS, VersionAdmitted, canonical, decode, encode
+from audit.event import canonical, decode, encode
+from audit.kinds import KINDS, VersionAdmitted
 from tests.unit.audit.vectors import START
 
 ANY = st.text(st.characters(), max_size=40)  # surrogates and control characters too

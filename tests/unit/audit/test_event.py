@@ -10,9 +10,10 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit import event, member
+from audit import kinds, member
 from audit.errors import EventInvalid
-from audit.event import KINDS, Event, decode, encode, format_time, parse_time
+from audit.event import decode, encode, format_time, parse_time
+from audit.kinds import KINDS, Event
 from tests.unit.audit.vectors import START, decision
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -162,7 +163,7 @@ def test_malformed_entries(body: bytes) -> None:
 def test_the_well_formed_twin_passes() -> None:
     """The entry that the malformed ones derive from is a good one."""
     body = b'{"kind":"version.admitted","time":"2026-11-23T08:00:00.000Z","v":1,"version":"x"}'
-    assert decode(body) == (event.VersionAdmitted("x"), START)
+    assert decode(body) == (kinds.VersionAdmitted("x"), START)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_entry_of_65535_bytes_is_the_largest() -> None:
 
 def test_null_stands_only_where_it_may() -> None:
     """A refusal may lack version, consent and tag; it may not lack its code."""
-    tagged = event.Refusal("c", "a", "ab" * 32, "bank", "bank/loan", None, None, None, 1)
+    tagged = kinds.Refusal("c", "a", "ab" * 32, "bank", "bank/loan", None, None, None, 1)
     assert decode(encode(tagged, START)) == (tagged, START)
     with pytest.raises(EventInvalid):
         encode(replace(tagged, code=None), START)  # type: ignore[arg-type]

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.errors import EntryUnknown
-from audit.event import Event, encode
+from audit.event import encode
 from audit.findings import Verdict
 from audit.fsck import TEXTS, Integrity, check_log
+from audit.kinds import Event
 from audit.note import Checkpoint
 from audit.policy import Policy
 from audit.source import FolderSource

@@ -18,12 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit.errors import DatabaseReadOnly, IndexBehind, LedgerCorrupt, ProofInvalid
-from audit.event import Event, decode
+from audit.event import decode
 from audit.export import files_of, write_file
 from audit.index import Index
 from audit.index_filter import Cursor, Filter
 from audit.index_search import Page, search
 from audit.index_terms import to_ms
+from audit.kinds import Event
 from audit.tiles import encode_bundle
 from tests.unit.audit.memory_log import (
     BANKS,

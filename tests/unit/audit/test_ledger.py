@@ -19,7 +19,8 @@ from audit.errors import (
     LedgerBusy,
     LedgerClosed,
 )
-from audit.event import Event, decode
+from audit.event import decode
+from audit.kinds import Event
 from audit.ledger import BATCH_MAX, Change, Committed, Ledger, Position
 from audit.merkle import EMPTY_ROOT, verify_consistency
 from audit.note import Checkpoint

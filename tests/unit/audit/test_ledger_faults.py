@@ -14,7 +14,7 @@ from audit.errors import (
     LedgerClosed,
     LedgerCorrupt,
 )
-from audit.event import Event
+from audit.kinds import Event
 from audit.ledger import Ledger, Position
 from audit.note import Checkpoint, Note, NoteSigner
 from tests.unit.audit.ledgers import (

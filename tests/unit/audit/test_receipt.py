@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from audit.edge import Edge
 from audit.errors import ProofInvalid
-from audit.event import VersionAdmitted, encode
+from audit.event import encode
+from audit.kinds import VersionAdmitted
 from audit.merkle import leaf_hash
 from audit.note import Checkpoint, encode_base64
 from audit.policy import Policy

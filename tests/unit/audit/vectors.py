@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from audit.event import Decision
+from audit.kinds import Decision
 from audit.note import NoteSigner
 
 TLOG = Path(__file__).resolve().parents[4] / "shared" / "fixtures" / "crypto" / "tlog"

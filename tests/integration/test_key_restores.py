@@ -148,7 +148,7 @@ def test_an_old_copy_can_be_brought_to_the_logs_time(states: dict[str, Path], tm
     command = [sys.executable, "-m", "enclave_api", "keys", "advance", "--home", str(home), "--json"]
     environment = {name: value for name, value in os.environ.items() if name != "HEIXIA_PASSPHRASE"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    assert done.stdout == '{"oldest epoch before": 0, "oldest epoch now": 2}\n'
+    assert done.stdout == '{"oldest_epoch_before": 0, "oldest_epoch_now": 2}\n'
     assert (home / "root.key").read_bytes() != (states["rotated"] / "root.key").read_bytes()
     assert open_file(home / "root.key", None).keys == open_file(states["destroyed"] / "root.key", None).keys
     with served(home, *OTHER_DAY, "21"):

@@ -130,7 +130,7 @@ def test_the_commands_say_what_was_stopped(running: Stage) -> None:
     assert "held back already" in run("suspend-all")
     assert run("suspend-all", "--json") == ""
     told = [json.loads(line) for line in run("products", "--json").splitlines()]
-    assert {product["held back by"] for product in told} == {"institution/zhongyuan"}
+    assert {product["held_back_by"] for product in told} == {"institution/zhongyuan"}
     assert json.loads(run("resume", running.version, "--json"))["state"] == "champion"
 
 

@@ -205,7 +205,9 @@ def test_a_classifier_without_probabilities_is_refused() -> None:
     from sklearn.svm import SVC
 
     rows = np.nan_to_num(ROWS)
-    voting = VotingClassifier([("a", LogisticRegression()), ("b", LogisticRegression(C=0.1))], voting="hard")
+    voting = VotingClassifier(
+        [("a", LogisticRegression(max_iter=1000)), ("b", LogisticRegression(C=0.1, max_iter=1000))], voting="hard"
+    )
     numbers = [FieldSpec(field.name, "number") for field in FIELDS]
     for model in (SVC(), SGDClassifier(), RidgeClassifier(), voting):
         model.fit(pd.DataFrame(rows, columns=COLUMNS), defaults(ROWS))

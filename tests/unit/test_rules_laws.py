@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.rules import CODES, FIELDS, TWELVE, VALUES, twelve_rules
 from model_registry.errors import RulesInvalid
 from model_registry.rules import Rules, compile_rules
 from model_registry.rules.cases import check_rules, read_rules_file
@@ -16,6 +15,7 @@ from model_registry.rules.decide import Verdict
 from model_registry.rules.document import PROBLEMS_MAX, RULES_BYTES_MAX
 from model_registry.rules.expressions import Value
 from model_registry.rules.text import CASES_MAX, RULES_MAX
+from tests.unit.twelve_rules import CODES, FIELDS, TWELVE, VALUES, twelve_rules
 
 Values = Mapping[str, Value | None]
 NAMES = {"a.b.n": "number", "a.b.i": "integer", "a.b.f": "boolean", "a.b.c": "category", "a.b.d": "date"}

@@ -1,12 +1,8 @@
-"""The bank's rules alone: one evaluation of twelve of them, as a one-shot process does it after the model."""
+"""Twelve rules of every kind, and values that they read."""
 
-import time
-
-from bench.report import Figure
 from model_registry.rules import Rules, compile_rules
 from model_registry.rules.expressions import Value
 
-RUNS, TURNS = 100, 60  # the best turn: other processes share the cores
 FIELDS = {
     "tax.declaration.sales_12m": "number",
     "tax.declaration.sales_3m": "number",
@@ -66,21 +62,3 @@ VALUES: dict[str, Value | None] = {
 def twelve_rules() -> Rules:
     """Four exclusions, three cutoffs, four caps and a table of six rows over ten fields."""
     return compile_rules(TWELVE, FIELDS, CODES)
-
-
-def rules12_us() -> float:
-    """Microseconds of one evaluation of twelve rules, every field there; the best mean of a hundred."""
-    rules, best = twelve_rules(), float("inf")
-    for _ in range(TURNS):
-        began = time.perf_counter()
-        for _ in range(RUNS):
-            rules.limit(0.12, VALUES)
-        best = min(best, (time.perf_counter() - began) / RUNS * 1e6)
-    return best
-
-
-def figures() -> list[Figure]:
-    """The figure for the report."""
-    return [
-        Figure("rules12_us", rules12_us(), "µs", "12 rules, one of them a table of 6 rows, 10 fields; wanted <= 50")
-    ]

@@ -1,6 +1,7 @@
 """A verdict on evidence, printed: a checklist for people, an object a line for programs."""
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -28,9 +29,20 @@ def print_checklist(verdict: Verdict) -> None:
     facts = Table(box=None, pad_edge=False, show_header=False)
     facts.add_column()
     facts.add_column(overflow="fold")  # a key is copied from here: never cut with an ellipsis
-    for name, value in _found(verdict).items():
-        facts.add_row(Text(name), Text(value if isinstance(value, str) else json.dumps(value)))
+    for name, value in _lines(_found(verdict)):
+        facts.add_row(Text(name), Text(value))
     console.print(facts)
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A line for each value; what belongs together by numbers alone, like a TCB's parts, on one."""
+    for name, value in found.items():
+        if not isinstance(value, Mapping):
+            yield name, value if isinstance(value, str) else json.dumps(value)
+        elif all(isinstance(part, int) for part in value.values()):
+            yield name, ", ".join(f"{part} {number}" for part, number in value.items())
+        else:
+            yield from _lines(value)
 
 
 def print_json(verdict: Verdict) -> None:

@@ -13,354 +13,42 @@ from audit import kinds as entries
 from audit.event import encode, format_time
 from audit.findings import Verdict
 from sandbox.replay.laws import TEXTS
+from tests.unit.lies import consents, keys, versions
+from tests.unit.lies.told import BOB, CARD, PRODUCT, day, used
 from tests.unit.logs import check
 from tests.unit.story import BANKS, PRICE, Consent, Story, busy, named
 
-PRODUCT, CARD = "north/loan", "north/card"
-BOB = "institution/north/bob"
-
-
-def day() -> Story:
-    """A room with one dataset and two champions."""
-    story = Story()
-    story.load("tax.declaration")
-    story.launch(PRODUCT)
-    story.launch(CARD)
-    story.launch("south/loan")
-    return story
-
-
-def used(story: Story, times: int = 1, product: str = PRODUCT, **terms: Any) -> Consent:
-    """A consent that was used."""
-    consent = story.grant(product, 1, **terms)
-    for _ in range(times):
-        story.decide(consent)
-    return consent
-
-
-def _wait(story: Story, **span: float) -> None:
-    story.time += timedelta(**span)
-
-
-def _double(story: Story) -> int:
-    return story.tell(used(story).event)
-
-
-def _malformed(story: Story) -> int:
-    return story.grant(PRODUCT, 1, max_uses=6).index
-
-
-def _late(story: Story) -> int:
-    consent = story.grant(PRODUCT, 2)
-    _wait(story, days=32)
-    return story.tell(replace(consent.event, consent="other"))
-
-
-def _unknown(story: Story) -> int:
-    return story.decide(story.grant(PRODUCT, 1), consent_index=0)
-
-
-def _transition(story: Story) -> int:
-    consent = used(story)
-    story.change(entries.ConsentRevoked, consent)
-    return story.change(entries.ConsentResumed, consent)
-
-
-def _replaced(story: Story) -> int:
-    old = used(story)
-    story.change(entries.ConsentRevoked, old)
-    return story.grant(PRODUCT, 1, replaces=old.event.consent).index
-
-
-def _authority(story: Story) -> int:
-    consent = used(story)
-    _end_authority(story)
-    return story.decide(consent)
-
-
-def _end_authority(story: Story) -> int:
-    return story.tell(entries.AuthorityRevoked("consent-office", "operator/operations", "legal-order"))
-
-
-def _authority_grants(story: Story) -> int:
-    _end_authority(story)
-    return story.grant(PRODUCT, 1).index
-
-
-def _authority_twice(story: Story) -> int:
-    _end_authority(story)
-    return _end_authority(story)
-
-
-def _pause_invalidated(story: Story) -> int:
-    consent = used(story)
-    _end_authority(story)
-    return story.change(entries.ConsentPaused, consent)
-
-
-def _replaced_for_another_purpose(story: Story) -> int:
-    old = used(story)
-    story.change(entries.ConsentPaused, old)
-    return story.grant(
-        PRODUCT, 1, replaces=old.event.consent, purpose="monitoring", frequency_unit="day", frequency=1
-    ).index
-
-
-def _erased_twice(story: Story) -> int:
-    tag = used(story).event.subject_tag
-    story.tell(entries.SubjectErased(tag, "subject"))
-    return story.tell(entries.SubjectErased(tag, "subject"))
-
-
-def _free_after_erasure(story: Story) -> int:
-    consent = used(story)
-    story.tell(entries.SubjectErased(consent.event.subject_tag, "subject"))
-    return story.decide(story.grant(PRODUCT, 1), free=True)
-
-
-def _paused(story: Story) -> int:
-    consent = used(story)
-    story.change(entries.ConsentPaused, consent)
-    return story.decide(consent)
-
-
-def _ended(story: Story) -> int:
-    consent = used(story)
-    story.change(entries.ConsentRevoked, consent)
-    return story.decide(consent)
-
-
-def _superseded(story: Story) -> int:
-    old = used(story)
-    story.grant(PRODUCT, 1, replaces=old.event.consent)
-    return story.decide(old)
-
-
-def _erased(story: Story) -> int:
-    consent = used(story)
-    story.tell(entries.SubjectErased(consent.event.subject_tag, "authority/consent-office"))
-    return story.decide(consent)
-
-
-def _early(story: Story) -> int:
-    return story.decide(story.grant(PRODUCT, 1, not_before=format_time(story.time + timedelta(days=1))))
-
-
-def _expired(story: Story) -> int:
-    consent = used(story)
-    _wait(story, days=31)
-    return story.decide(consent)
-
-
-def _fifth_is_last(story: Story) -> int:
-    return story.decide(used(story, 5))
-
-
-def _twice_a_day(story: Story) -> int:
-    return story.decide(used(story, 1, frequency_unit="day", frequency=1))
-
-
-def _unknown_version(story: Story) -> int:
-    return story.tell(entries.VersionApproved("north/loan@9", BOB))
-
-
-def _number(story: Story) -> int:
-    story.numbers[PRODUCT] = 7
-    story.submit(PRODUCT)
-    return len(story.told) - 2
-
-
-def _owner(story: Story) -> int:
-    version = story.submit(PRODUCT).version
-    return story.tell(entries.VersionApproved(version, "institution/south/bob"))
-
-
-def _unadmitted(story: Story) -> int:
-    version = story.submit(PRODUCT).version
-    return story.tell(entries.VersionPromoted(version, BOB, story.champions[PRODUCT].version, story.promoted[PRODUCT]))
-
-
-def _alone(story: Story) -> int:
-    version = story.submit(PRODUCT)
-    return story.tell(entries.VersionApproved(version.version, version.by))
-
-
-def _previous(story: Story) -> int:
-    return story.tell(entries.VersionPromoted(story.champions[PRODUCT].version, BOB, None, None))
-
-
-def _previous_index(story: Story) -> int:
-    version = story.submit(PRODUCT).version
-    story.tell(entries.VersionApproved(version, BOB))
-    return story.tell(entries.VersionPromoted(version, BOB, story.champions[PRODUCT].version, 0))
-
-
-def _champion_again(story: Story) -> int:
-    champion = story.champions[PRODUCT].version
-    return story.tell(entries.VersionPromoted(champion, BOB, champion, story.promoted[PRODUCT]))
-
-
-def _rolled_back_to_unapproved(story: Story) -> int:
-    admitted = story.submit(PRODUCT).version
-    champion = story.launch(PRODUCT).version
-    return story.tell(entries.VersionPromoted(admitted, BOB, champion, story.promoted[PRODUCT]))
-
-
-def _rules_for(base: Callable[[Story], str]) -> Callable[[Story], int]:
-    def lie(story: Story) -> int:
-        story.submit(PRODUCT, base(story))
-        return len(story.told) - 2
-
-    return lie
-
-
-def _gone(story: Story) -> str:
-    version = story.submit(PRODUCT).version
-    story.tell(entries.VersionRetired(version, BOB))
-    return version
-
-
-def _unjudged(story: Story) -> str:
-    version = story.submit(PRODUCT).version
-    story.told.pop()  # its admission
-    return version
-
-
-def _retired_champion(story: Story) -> int:
-    return story.tell(entries.VersionRetired(story.champions[PRODUCT].version, BOB))
-
-
-def _anothers_hold(story: Story) -> int:
-    version = story.champions[PRODUCT].version
-    story.tell(entries.VersionSuspended(version, "operator/operations", "security"))
-    return story.tell(entries.VersionResumed(version, BOB, "security"))
-
-
-def _old_champion(story: Story) -> int:
-    old = story.champions[PRODUCT]
-    story.launch(PRODUCT)
-    return story.decide(story.grant(PRODUCT, 1), version=old.version, bundle_hash=old.bundle_hash)
-
-
-def _held_back(story: Story) -> int:
-    story.tell(entries.VersionSuspended(story.champions[PRODUCT].version, BOB, "security"))
-    return story.decide(story.grant(PRODUCT, 1))
-
-
-def _retired(story: Story) -> int:
-    story.tell(entries.VersionRetired(story.champions[PRODUCT].version, BOB))
-    return story.decide(story.grant(PRODUCT, 1))
-
-
-def _lie(**lies: Any) -> Callable[[Story], int]:
-    return lambda story: story.decide(used(story), **lies)
-
-
-def _by(kind: Callable[[str, str, str], entries.Event], by: str) -> Callable[[Story], int]:
-    return lambda story: story.tell(kind(used(story).event.consent, by, "security"))
-
-
-def _resumed_by_operator(story: Story) -> int:
-    consent = used(story)
-    story.change(entries.ConsentPaused, consent)
-    return story.tell(entries.ConsentResumed(consent.event.consent, "operator/operations", "security"))
-
-
-def _erased_by_a_revoked_authority(story: Story) -> int:
-    tag = used(story).event.subject_tag
-    _end_authority(story)
-    return story.tell(entries.SubjectErased(tag, "authority/consent-office"))
-
-
-def _loaded_by_another(story: Story) -> int:
-    moment = format_time(story.time)
-    return story.tell(entries.DatasetLoaded("tax.declaration", "steward/water", 2, 3, named("load"), moment))
-
-
-def _load_twice(story: Story) -> int:
-    event, _ = story.told[2]
-    return story.tell(event)
-
-
-def _destroyed_twice(story: Story) -> int:
-    story.rotate(timedelta(0))
-    story.destroy(0)
-    return story.destroy(0)
-
-
-def _out_of_order(story: Story) -> int:
-    story.rotate(timedelta(0))
-    story.rotate(timedelta(0))
-    return story.destroy(1)
-
-
-def _newest_destroyed(story: Story) -> int:
-    story.rotate(timedelta(0))
-    story.destroy(0)
-    return story.destroy(1)
-
-
-def _another_key_destroyed(story: Story) -> int:
-    story.rotate(timedelta(0))
-    return story.destroy(0, key_id=named("another")[:16])
-
-
-def _destroyed_early(story: Story) -> int:
-    story.rotate(timedelta(days=30))
-    _wait(story, days=29)
-    return story.destroy(0)
-
-
-def _destroyed_before_the_nearer_date(story: Story) -> int:
-    story.rotate(timedelta(days=30))
-    story.rotate(timedelta(days=1))
-    _wait(story, hours=23)
-    return story.destroy(0)
-
-
-def _old_key_started(story: Story) -> int:
-    story.rotate()
-    story.epoch = 0
-    story.start()
-    return len(story.told) - 1
-
-
-def _old_evidence(story: Story) -> int:
-    story.rotate()
-    return story.decide(used(story), evidence_hash=named("evidence", 0))
-
-
 LIES: list[tuple[str, Callable[[Story], int]]] = [
-    ("consent_double", _double),
-    ("consent_malformed", _malformed),
+    ("consent_double", consents.double),
+    ("consent_malformed", consents.malformed),
     ("consent_malformed", lambda story: story.grant(PRODUCT, 1, products=(PRODUCT, "south/loan")).index),
     ("consent_malformed", lambda story: story.grant(PRODUCT, 1, purpose="marketing").index),
     ("consent_malformed", lambda story: story.grant(PRODUCT, 1, frequency_unit="decade", frequency=1).index),
     ("consent_malformed", lambda story: story.grant(PRODUCT, 1, frequency_unit="day").index),
     ("consent_malformed", lambda story: story.grant(PRODUCT, 1, expires=format_time(story.time)).index),
-    ("consent_late", _late),
-    ("consent_unknown", _unknown),
+    ("consent_late", consents.late),
+    ("consent_unknown", consents.unknown),
     ("consent_unknown", lambda story: story.tell(entries.ConsentRevoked("none", "authority/x", "security"))),
-    ("consent_transition", _transition),
-    ("consent_replaced", _replaced),
+    ("consent_transition", consents.transition),
+    ("consent_replaced", consents.replaced),
     ("consent_replaced", lambda story: story.grant(PRODUCT, 1, replaces="none").index),
     ("consent_replaced", lambda story: story.grant(PRODUCT, 2, replaces=used(story).event.consent).index),
-    ("authority_unknown", _authority),
-    ("authority_unknown", _authority_grants),
-    ("authority_unknown", _authority_twice),
-    ("consent_transition", _pause_invalidated),
-    ("consent_replaced", _replaced_for_another_purpose),
-    ("subject_unknown", _erased_twice),
-    ("actor_foreign", _by(entries.ConsentPaused, "authority/another")),
-    ("actor_foreign", _by(entries.ConsentPaused, "subject")),
-    ("actor_foreign", _by(entries.ConsentRevoked, "operator/operations")),
-    ("actor_foreign", _resumed_by_operator),
+    ("authority_unknown", consents.authority),
+    ("authority_unknown", consents.authority_grants),
+    ("authority_unknown", consents.authority_twice),
+    ("consent_transition", consents.pause_invalidated),
+    ("consent_replaced", consents.replaced_for_another_purpose),
+    ("subject_unknown", consents.erased_twice),
+    ("actor_foreign", versions.by(entries.ConsentPaused, "authority/another")),
+    ("actor_foreign", versions.by(entries.ConsentPaused, "subject")),
+    ("actor_foreign", versions.by(entries.ConsentRevoked, "operator/operations")),
+    ("actor_foreign", consents.resumed_by_operator),
     ("actor_foreign", lambda story: story.tell(entries.AuthorityRevoked("x", "authority/y", "security"))),
     ("actor_foreign", lambda story: story.tell(entries.SubjectErased(used(story).event.subject_tag, "auditor/a"))),
-    ("actor_foreign", _erased_by_a_revoked_authority),
+    ("actor_foreign", consents.erased_by_a_revoked_authority),
     ("actor_foreign", lambda story: story.tell(entries.DatasetResumed("tax.declaration", "steward/water", "x"))),
     ("actor_foreign", lambda story: story.tell(entries.DatasetPublished("water.use", "operator/o", 1, named("c")))),
-    ("actor_foreign", _loaded_by_another),
+    ("actor_foreign", consents.loaded_by_another),
     ("consent_malformed", lambda story: story.grant(PRODUCT, 1, purpose="monitoring").index),
     (
         "consent_malformed",
@@ -370,66 +58,66 @@ LIES: list[tuple[str, Callable[[Story], int]]] = [
         "consent_malformed",
         lambda story: story.grant(PRODUCT, 1, purpose="monitoring", frequency_unit="decade", frequency=1).index,
     ),
-    ("bits_free", _free_after_erasure),
-    ("consent_hash", _lie(consent_hash=named("another"))),
-    ("consent_binding", _lie(subject_tag="ab" * 16)),
+    ("bits_free", consents.free_after_erasure),
+    ("consent_hash", versions.lie(consent_hash=named("another"))),
+    ("consent_binding", versions.lie(subject_tag="ab" * 16)),
     ("consent_binding", lambda story: story.decide(used(story, product=CARD), product=PRODUCT)),
-    ("consent_paused", _paused),
-    ("consent_ended", _ended),
-    ("consent_ended", _superseded),
-    ("consent_erased", _erased),
-    ("consent_window", _early),
-    ("consent_window", _expired),
-    ("use_number", _lie(use=1)),
-    ("use_number", _lie(use=3)),
-    ("use_max", _lie(max_uses=4)),
-    ("use_exceeded", _fifth_is_last),
-    ("frequency_exceeded", _twice_a_day),
-    ("version_unknown", _unknown_version),
-    ("version_number", _number),
-    ("version_owner", _owner),
-    ("version_transition", _unadmitted),
-    ("version_self_approved", _alone),
-    ("version_transition", _champion_again),
-    ("version_transition", _rolled_back_to_unapproved),
-    ("version_base", _rules_for(lambda _: "north/loan@9")),
-    ("version_base", _rules_for(lambda story: story.champions["south/loan"].version)),
-    ("version_base", _rules_for(lambda story: story.champions[CARD].version)),
-    ("version_base", _rules_for(lambda story: story.submit(PRODUCT, story.champions[PRODUCT].version).version)),
-    ("version_base", _rules_for(_gone)),
-    ("version_base", _rules_for(_unjudged)),
-    ("version_previous", _previous),
-    ("version_previous", _previous_index),
-    ("version_champion", _retired_champion),
-    ("version_switch", _anothers_hold),
-    ("not_champion", _old_champion),
-    ("version_suspended", _held_back),
-    ("version_unapproved", _retired),
-    ("bundle_hash", _lie(bundle_hash=named("another"))),
-    ("bundle_hash", _lie(rules_hash=named("another"))),
-    ("evidence_hash", _lie(evidence_hash=named("another"))),
-    ("evidence_hash", _lie(isolation="warm")),
-    ("evidence_hash", _old_evidence),
+    ("consent_paused", consents.paused),
+    ("consent_ended", consents.ended),
+    ("consent_ended", consents.superseded),
+    ("consent_erased", consents.erased),
+    ("consent_window", consents.early),
+    ("consent_window", consents.expired),
+    ("use_number", versions.lie(use=1)),
+    ("use_number", versions.lie(use=3)),
+    ("use_max", versions.lie(max_uses=4)),
+    ("use_exceeded", consents.fifth_is_last),
+    ("frequency_exceeded", consents.twice_a_day),
+    ("version_unknown", versions.unknown_version),
+    ("version_number", versions.number),
+    ("version_owner", versions.owner),
+    ("version_transition", versions.unadmitted),
+    ("version_self_approved", versions.alone),
+    ("version_transition", versions.champion_again),
+    ("version_transition", versions.rolled_back_to_unapproved),
+    ("version_base", versions.rules_for(lambda _: "north/loan@9")),
+    ("version_base", versions.rules_for(lambda story: story.champions["south/loan"].version)),
+    ("version_base", versions.rules_for(lambda story: story.champions[CARD].version)),
+    ("version_base", versions.rules_for(lambda story: story.submit(PRODUCT, story.champions[PRODUCT].version).version)),
+    ("version_base", versions.rules_for(versions.gone)),
+    ("version_base", versions.rules_for(versions.unjudged)),
+    ("version_previous", versions.previous),
+    ("version_previous", versions.previous_index),
+    ("version_champion", versions.retired_champion),
+    ("version_switch", versions.anothers_hold),
+    ("not_champion", versions.old_champion),
+    ("version_suspended", versions.held_back),
+    ("version_unapproved", versions.retired),
+    ("bundle_hash", versions.lie(bundle_hash=named("another"))),
+    ("bundle_hash", versions.lie(rules_hash=named("another"))),
+    ("evidence_hash", versions.lie(evidence_hash=named("another"))),
+    ("evidence_hash", versions.lie(isolation="warm")),
+    ("evidence_hash", keys.old_evidence),
     ("key_epoch", lambda story: story.rotate(epoch=2)),
     ("key_epoch", lambda story: story.rotate(key_id=named("key", 0)[:16])),
     ("actor_foreign", lambda story: story.rotate(by="institution/north/bob")),
     ("key_until", lambda story: story.rotate(timedelta(seconds=-1))),
     ("key_until", lambda story: story.rotate(timedelta(days=367))),
-    ("key_start", _old_key_started),
-    ("key_destroyed", _destroyed_twice),
-    ("key_destroyed", _out_of_order),
-    ("key_destroyed", _newest_destroyed),
-    ("key_destroyed", _another_key_destroyed),
-    ("key_early", _destroyed_early),
-    ("key_early", _destroyed_before_the_nearer_date),
-    ("seq_gap", _lie(seq=3)),
+    ("key_start", keys.old_key_started),
+    ("key_destroyed", keys.destroyed_twice),
+    ("key_destroyed", keys.out_of_order),
+    ("key_destroyed", keys.newest_destroyed),
+    ("key_destroyed", keys.another_key_destroyed),
+    ("key_early", keys.destroyed_early),
+    ("key_early", keys.destroyed_before_the_nearer_date),
+    ("seq_gap", versions.lie(seq=3)),
     ("seq_gap", lambda story: story.refuse("north", seq=2)),
     ("seq_gap", lambda story: story.refuse("", seq=1)),
-    ("bits_sum", _lie(bits_total_milli=PRICE)),
-    ("bits_price", _lie(bits_milli=PRICE - 1, bits_total_milli=2 * PRICE - 1)),
+    ("bits_sum", versions.lie(bits_total_milli=PRICE)),
+    ("bits_price", versions.lie(bits_milli=PRICE - 1, bits_total_milli=2 * PRICE - 1)),
     ("bits_free", lambda story: story.decide(story.grant(PRODUCT, 9), bits_milli=0, bits_total_milli=0)),
     ("dataset_unknown", lambda story: story.tell(entries.DatasetResumed("water.use", "steward/water", "security"))),
-    ("dataset_load", _load_twice),
+    ("dataset_load", consents.load_twice),
 ]
 TABLES = {"row_missing", "row_superfluous", "row_differs", "version_steward"}  # tests/integration/test_fsck_tables.py
 

@@ -9,6 +9,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -65,7 +66,6 @@ class EnclaveFacts:
         return rfc8785.dumps({**self._members(), "nonce": nonce.hex(), "issued": format_time(issued)})
 
     def _members(self) -> dict[str, Any]:
-        versions = {name: importlib.metadata.version(name) for name in ("cryptography", "onnxruntime")}
         return {
             "schema": SCHEMA,
             "hpke_key": self.recipient.raw.hex(),
@@ -78,9 +78,15 @@ class EnclaveFacts:
             "config_digest": self.config_digest,
             "isolation": self.isolation,
             "walls": {name: dict(wall) for name, wall in self.walls.items()},
-            "versions": versions,
+            "versions": _versions(),
             "started": format_time(self.started),
         }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    # read from files, and asked for with every evidence
+    return {name: importlib.metadata.version(name) for name in ("cryptography", "onnxruntime")}
 
 
 def evidence_hash(claims: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from model_registry.version_history import Reign
 from model_registry.version_rows import check_own
 from sandbox.versions import Versions
 
-RULES_BYTES_MAX = 1024 * 1024  # of a bundle without a model: rules of 64 KiB, and 60 samples of 2,000 fields
+RULES_BYTES_MAX = 1024 * 1024  # of a bundle without a model: rules of 256 KiB, and 48 samples of 2,000 fields
 CHANGES_DEFAULT = 100
 CHANGES_MAX = 500  # some 200 bytes each
 

@@ -98,7 +98,7 @@ def test_an_edited_value(home: Path, edited: tuple[Path, sqlite3.Connection], ta
 def _other(value: object) -> object:
     if isinstance(value, int):
         return value + 1_000_000
-    return value[:-1] + b"?" if isinstance(value, bytes) else f"{value}x"
+    return value[:-1] + bytes([value[-1] ^ 1]) if isinstance(value, bytes) else f"{value}x"
 
 
 @pytest.mark.parametrize("table", NAMES)
